@@ -11,7 +11,7 @@ The constructor of `WebSocketService` connects the parts:
     frontend         accepts connections and chooses the endpoint, or the site
 
 Start: open the listening ports, then start the broker, then fetch the JWKS. Stop: accept no new connections, close the
-connections, then stop presence, the survey, the hooks, the broker and the timers.
+connections, then stop presence, the survey, the channel events, the hooks, the broker and the timers.
 
 To run the server inside your own Twisted application:
 
@@ -51,6 +51,7 @@ from wsserver.hub.broker import Broker
 from wsserver.hub.hub import Hub
 from wsserver.hub.management import Management
 from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.occupancy_reporter import MAX_BACKOFF, OccupancyReporter
 from wsserver.hub.operations import Operations
 from wsserver.hub.rules import Rules
 from wsserver.hub.survey import Survey
@@ -78,6 +79,9 @@ __all__ = ["WebSocketService", "tokens_of", "use_monotonic_clock"]
 
 # A module variable, because on a class Twisted replaces the namespace with the class's name.
 _log = Logger(namespace="wsserver")
+
+LEASE_MARGIN = 5.0
+"""Seconds by which the lease on channel events exceeds the longest time between two calls that renew it."""
 
 SPARE_FILES = 64
 """File descriptors reserved for everything except client connections: listeners, logs, name look-ups."""
@@ -120,12 +124,19 @@ class WebSocketService(Service):
         broker = _broker(settings, reactor, now)
         self.hub = Hub(broker, reactor, Rules.from_settings(settings))
         """The channels. To publish from your application, call `hub.publish(channel, data)`."""
-        self._survey = Survey(broker, reactor, Operations(self.hub, __version__).handlers)
+        self._survey = Survey(
+            broker,
+            reactor,
+            Operations(
+                self.hub, __version__, counters=lambda: self._occupancy.metrics() if self._occupancy is not None else {}
+            ).handlers,
+        )
         broker.deliver_to(self.hub, on_control=self._survey.on_message)
         self.management = Management(self._survey)
         """The operations of the HTTP API on connections and channels, in all server processes."""
         self.hooks: Hooks = _hooks(settings, reactor)
         """Sends the webhook requests to the backend."""
+        self._occupancy = self._report_occupancy(settings) if settings.hook_channel else None
         tokens, self._jwks = tokens_of(settings, reactor, broker.consume)
         self.authorizer = Authorizer(
             Access(self.hub.rules, loopback_only=False),
@@ -167,6 +178,19 @@ class WebSocketService(Service):
         self._poller: Poller | None = None
         self.ports: list[IListeningPort] = []
         """The listening ports; empty while the service does not run."""
+
+    def _report_occupancy(self, settings: Settings) -> OccupancyReporter:
+        # A process that is sending events must not be overtaken by another one while it waits for an answer or a retry.
+        lease = settings.hook_timeout + MAX_BACKOFF + LEASE_MARGIN
+        reporter = OccupancyReporter(
+            self.hub.broker.track_occupancy(lease),
+            has_subscribers=self.hub.is_occupied,
+            channels=lambda: self.hub.counts().keys(),
+            send=self.hooks.channel_events,
+            reactor=self._reactor,
+        )
+        self.hub.watch_occupancy(reporter.changed)
+        return reporter
 
     def _root(self, commands: Mapping[str, Command]) -> Root:
         helps = {path: HELP.get(path, "an endpoint of the application") for path in self.endpoints.paths}
@@ -233,6 +257,8 @@ class WebSocketService(Service):
         if not self.ports:
             self._listen()
         self.hub.broker.start()
+        if self._occupancy is not None:
+            self._occupancy.start()
         if self._jwks is not None:
             self._jwks.start()
         self._announce()
@@ -259,6 +285,8 @@ class WebSocketService(Service):
         yield self.frontend.close_all()
         self.hub.presence.stop()
         self._survey.stop()
+        if self._occupancy is not None:
+            yield self._occupancy.stop(self.settings.hook_timeout)
         yield self.hooks.stop()
         yield self.hub.broker.stop()
         self.connections.deadlines.stop()

@@ -45,6 +45,12 @@ def disconnect(question, user):
     return {"result": {}}
 
 
+def channel(question, user):
+    for event in question["events"]:
+        print(event["channel"], "is", event["type"], flush=True)
+    return {"result": {}}
+
+
 HOOKS = {
     "/connect": connect,
     "/subscribe": subscribe,
@@ -52,6 +58,7 @@ HOOKS = {
     "/rpc": rpc,
     "/message": message,
     "/disconnect": disconnect,
+    "/channel": channel,
 }
 
 

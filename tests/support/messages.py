@@ -18,6 +18,7 @@ __all__ = ["Message", "collect_docstrings", "collect_messages", "collect_strings
 PACKAGE = ROOT / "wsserver"
 
 NO_MESSAGES = {
+    "redis/occupancy_scripts.py": "Lua",
     "redis/scripts.py": "Lua",
     "config/reference.py": "Markdown",
     "config/genconfig.py": "comments of a TOML file",

@@ -54,6 +54,7 @@ DEFAULTS = {
     "hook_rpc": "",
     "hook_message": "",
     "hook_disconnect": "",
+    "hook_channel": "",
     "hook_timeout": 2.0,
     "token_secret": "",
     "token_secret_previous": "",

@@ -28,6 +28,7 @@ RULES = [
     "wsserver.endpoints.centrifuge.json_codec",
     "wsserver.endpoints.centrifuge.replies",
     "wsserver.config.redis_url",
+    "wsserver.hub.channel_events",
     "wsserver.hub.names",
     "wsserver.hub.parameters",
     "wsserver.endpoints.raw.formats",

@@ -220,6 +220,15 @@ class ChannelSettings(ConnectionSettings):
         "URL of the disconnect hook: the server reports that a client has disconnected, once and without retries.",
         metavar="URL",
     )
+    hook_channel: str = option(
+        _HOOKS,
+        a_web_url("http://127.0.0.1:3000/channel"),
+        "",
+        "URL of the channel hook: the server reports that a channel has its first subscriber (occupied), and that it "
+        "has had none for 5 s (vacated), in all servers together that share a Redis. It retries until your backend "
+        "accepts the report.",
+        metavar="URL",
+    )
     # Precedent: Centrifugo 1 s.
     hook_timeout: float = option(
         _HOOKS,

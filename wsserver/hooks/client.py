@@ -6,7 +6,7 @@ The requests have the format of Centrifugo's proxy.
 Source: https://centrifugal.dev/docs/server/proxy
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -25,9 +25,12 @@ from wsserver.hooks.messages import (
     read_connected,
     read_published,
     read_subscribed,
+    read_taken,
+    write_channel_events,
     write_request,
 )
 from wsserver.hooks.requester import MAX_AT_ONCE, HookQueue
+from wsserver.hub.channel_events import ChannelEvent
 from wsserver.typing import ChannelName
 from wsserver.wire.http_client import QuietConnectionPool
 
@@ -162,6 +165,20 @@ class HTTPHooks:
         if queue is not None:
             request = write_request(caller, user=caller.user, disconnect={"code": code, "reason": reason})
             queue.request(request, caller.headers, lambda _: TEMPORARY)
+
+    def channel_events(self, events: Sequence[ChannelEvent]) -> "Deferred[bool]":
+        """
+        Report that channels were occupied or vacated.
+
+        Args:
+            events: the events, the oldest first.
+
+        Returns:
+            A Deferred that fires with whether the backend has taken the events, or has refused them for good. It never
+            fails.
+        """
+        done = self.queues["channel"].request(write_channel_events(events), (), read_taken)
+        return done.addCallback(lambda answer: answer is True)
 
     def stop(self) -> "Deferred[None]":
         """

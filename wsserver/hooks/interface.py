@@ -1,10 +1,12 @@
 """The interface through which the endpoints use the backend's hooks."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
 from wsserver.hooks.messages import Answered, Caller, Connected, HookDisconnect, HookError, Published, Subscribed
+from wsserver.hub.channel_events import ChannelEvent
 from wsserver.typing import ChannelName
 
 __all__ = ["Hooks"]
@@ -53,6 +55,14 @@ class Hooks(Protocol):
 
     def disconnected(self, caller: Caller, *, code: int, reason: str) -> None:
         """Report that a client has disconnected. Do nothing if there is no disconnect hook."""
+
+    def channel_events(self, events: Sequence[ChannelEvent]) -> "Deferred[bool]":
+        """
+        Report that channels were occupied or vacated.
+
+        Returns:
+            A Deferred that fires within `--hook-timeout` with whether the backend has taken the events. It never fails.
+        """
 
     def stop(self) -> "Deferred[None]":
         """Reject further requests. Return a Deferred that fires when every open request has ended."""

@@ -20,6 +20,7 @@ from msgspec.structs import force_setattr
 from wsserver.centrifugecodes import INTERNAL
 from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.errors import InvalidChannel
+from wsserver.hub.channel_events import ChannelEvent
 from wsserver.hub.names import parse_name
 from wsserver.hub.parameters import Publish, decode_base64
 from wsserver.hub.publication import Publication
@@ -43,10 +44,12 @@ __all__ = [
     "read_connected",
     "read_published",
     "read_subscribed",
+    "read_taken",
+    "write_channel_events",
     "write_request",
 ]
 
-EVENTS: Final = ("connect", "subscribe", "publish", "rpc", "message", "disconnect")
+EVENTS: Final = ("connect", "subscribe", "publish", "rpc", "message", "disconnect", "channel")
 """The events that can be sent to the backend."""
 
 MAX_PUBLISH: Final = 100
@@ -243,6 +246,25 @@ def write_request(caller: Caller, *, data: bytes | None = None, **more: object) 
     return write_object(fields)
 
 
+def write_channel_events(events: Iterable[ChannelEvent]) -> bytes:
+    """
+    Encode the body of a request with channel events.
+
+    Source: `NotifyChannelStateRequest` in `internal/proxyproto/proxy.proto` of centrifugal/centrifugo.
+
+    Args:
+        events: the events, the oldest first.
+
+    Returns:
+        A JSON object.
+    """
+    shown = [
+        {"channel": channel, "type": "occupied" if occupied else "vacated", "time_ms": time_ms}
+        for channel, occupied, time_ms in events
+    ]
+    return write_object({"events": shown})
+
+
 def read_connected(body: bytes) -> Connected | HookError | HookDisconnect:
     """
     Parse the backend's answer to `connect`.
@@ -281,6 +303,20 @@ def read_answered(body: bytes) -> Answered | HookError | HookDisconnect:
         ValueError: the answer is malformed; the message says why.
     """
     return _read(Answered, body)
+
+
+def read_taken(body: bytes) -> bool:
+    """
+    Parse the backend's answer to channel events, which may be an empty object.
+
+    Returns:
+        Whether the events are done with. False if the answer is a temporary error, so that they are sent again.
+
+    Raises:
+        ValueError: the answer is malformed; the message says why.
+    """
+    answer = decode(_Answer, body)
+    return answer.error is None or not decode(HookError, answer.error, "error").temporary
 
 
 _Result = TypeVar("_Result", Connected, Subscribed, Published, Answered)

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from wsserver.hub.clients import ClientInfo
 from wsserver.hub.deferreds import MaybeDeferred
+from wsserver.hub.occupancy import OccupancyStore
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.send_queue import Batch
@@ -149,6 +150,14 @@ class Broker(Protocol):
 
     def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
         """Return the clients that are present on a channel, in all processes: client id -> info."""
+
+    def track_occupancy(self, lease: float) -> OccupancyStore:
+        """
+        Return a new store of the channels that have subscribers in any process; must be called before `start`.
+
+        Args:
+            lease: seconds for which a process alone sends the events after it has taken them from the store.
+        """
 
     def nodes(self) -> "Deferred[Collection[str]]":
         """Return the ids of the running server processes, including this one."""

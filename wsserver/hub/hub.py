@@ -73,6 +73,7 @@ class Hub:
         self._channels: dict[ChannelName, ChannelState] = {}
         self._dirty: list[ChannelState] = []
         self._when_up: list[Callable[[], None]] = []
+        self._on_occupancy: Callable[[ChannelName], None] = _ignore
         pages = PageReader(reactor)
         self._recovery = Recovery(self, broker, self.rules, fan_out=self._fan_out, pages=pages, reactor=reactor)
         self._gaps = GapCloser(self, self._recovery, broker, self.rules, pages=pages, reactor=reactor)
@@ -152,10 +153,14 @@ class Hub:
             # After the append, because the broker may fire its Deferred immediately.
             confirming = self.broker.subscribe(state.channel)
             if not isinstance(confirming, Deferred):
-                state.confirm()
+                self._confirmed(None, state)
                 return None
-            confirming.addCallbacks(state.confirm, self._not_confirmed, errbackArgs=(state,))
+            confirming.addCallbacks(self._confirmed, self._not_confirmed, callbackArgs=(state,), errbackArgs=(state,))
         return confirmed
+
+    def _confirmed(self, _: object, state: ChannelState) -> None:
+        self._on_occupancy(state.channel)
+        state.confirm()
 
     def _not_confirmed(self, failure: Failure, state: ChannelState) -> None:
         if self.find(state.channel) is state:
@@ -250,6 +255,7 @@ class Hub:
         if not len(state):
             del self._channels[channel]
             self.broker.unsubscribe(channel)
+            self._on_occupancy(channel)
 
     def find(self, channel: ChannelName) -> ChannelState | None:
         """Return the state of a channel; None if it has no subscribers in this process."""
@@ -259,6 +265,15 @@ class Hub:
         """Return the number of a channel's subscribers in this process."""
         state = self.find(channel)
         return len(state) if state is not None else 0
+
+    def is_occupied(self, channel: ChannelName) -> bool:
+        """Return whether a channel has subscribers in this process, and the broker has confirmed the subscription."""
+        state = self.find(channel)
+        return state is not None and state.confirmed
+
+    def watch_occupancy(self, function: Callable[[ChannelName], None]) -> None:
+        """Set the function to call with a channel's name when the result of `is_occupied` may have changed."""
+        self._on_occupancy = function
 
     def position(self, channel: ChannelName) -> Position | None:
         """Return the position of the last publication that this process has received on a channel; None if unknown."""
@@ -466,3 +481,7 @@ class Hub:
         items, state.pending = state.pending, []
         if items:
             self._fan_out.publish(state.channel, state.kinds, items)
+
+
+def _ignore(channel: ChannelName) -> None:
+    """Ignore that a channel has its first subscriber, or has none any longer."""

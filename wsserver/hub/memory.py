@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from wsserver.errors import BrokerDown
 from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, ignore_control, new_epoch
 from wsserver.hub.clients import ClientInfo
+from wsserver.hub.occupancy import MemoryOccupancy
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Keep, Page, Position, Stream
@@ -167,6 +168,10 @@ class MemoryBroker:
     def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
         """Return the clients that are present on a channel: client id -> info."""
         return succeed(dict(self._members.get(channel, {})))
+
+    def track_occupancy(self, lease: float) -> MemoryOccupancy:  # noqa: ARG002
+        """Return a new store of the occupied channels of this process."""
+        return MemoryOccupancy(self._clock, self._now)
 
     def nodes(self) -> "Deferred[Collection[str]]":
         """Return the id of this process: there are no others."""

@@ -33,10 +33,17 @@ class Operations:
         hub: the hub of this process, with its clients and channels.
         version: the server's version, which the operation `info` returns.
         now: returns monotonic time in seconds, to compute the uptime.
+        counters: returns further metrics for the operation `info`: metric name -> value.
     """
 
-    def __init__(self, hub: Hub, version: str, now: Callable[[], float] = time.monotonic) -> None:
-        self._hub, self._version, self._now = hub, version, now
+    def __init__(
+        self,
+        hub: Hub,
+        version: str,
+        now: Callable[[], float] = time.monotonic,
+        counters: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        self._hub, self._version, self._now, self._counters = hub, version, now, counters
         self._started = now()
         self.handlers: Handlers = {
             "connections": self._connections,
@@ -136,6 +143,7 @@ class Operations:
         hub = self._hub
         return {
             **hub.broker.metrics(),
+            **self._counters(),
             "plain_publications_total": float(hub.plain),
             "gaps_total": float(hub.gaps),
             "dropped_messages_total": float(hub.dropped),

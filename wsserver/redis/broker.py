@@ -47,6 +47,7 @@ from wsserver.redis.encoding import (
     write_message,
 )
 from wsserver.redis.health import WriteCheck
+from wsserver.redis.occupancy import RedisOccupancy
 from wsserver.redis.presence import BATCH, PRESENCE_REFRESH, RedisPresence
 from wsserver.redis.supervisor import RedisLink
 from wsserver.typing import ChannelName
@@ -116,6 +117,7 @@ class RedisBroker:
         """The Redis channels on which this process receives control messages: the one of all processes, and its own."""
         self._control_subscribed = False
         self._presence = RedisPresence(self._link)
+        self._occupancy: RedisOccupancy | None = None
         self._heartbeats, self._presence_refreshes = (
             LoopingCall(self._send_heartbeat),
             LoopingCall(self._presence.refresh),
@@ -316,6 +318,11 @@ class RedisBroker:
         both = [self._exchange_heartbeat(b""), self._link.command("HGETALL", key)]
         return gatherResults(both, consumeErrors=True).addCallbacks(read, first_cause)
 
+    def track_occupancy(self, lease: float) -> RedisOccupancy:
+        """Return a new store of the occupied channels; see `wsserver.hub.broker.Broker.track_occupancy`."""
+        self._occupancy = RedisOccupancy(self._link, dead_after=DEAD_AFTER, lease=lease)
+        return self._occupancy
+
     def _exchange_heartbeat(self, node: bytes) -> "Deferred[Any]":
         return self._heartbeat.call([f"{PRIVATE}nodes".encode()], (node, milliseconds(DEAD_AFTER)))
 
@@ -346,6 +353,8 @@ class RedisBroker:
         self._send_heartbeat()
         self._subscribe_control()
         if again:
+            if self._occupancy is not None:
+                self._occupancy.renew()
             self._presence.refresh()
             self._listener.on_reconnect()
         self._listener.on_up()

@@ -12,6 +12,7 @@ The keys and Redis channels for the channel `foo`:
 | `wsserver:once:{foo}:HASH` | string: offset and epoch of the publication whose idempotency key has this SHA-256 |
 | `wsserver:presence:{foo}` | hash: client id -> id of the client's server process, and client info |
 | `wsserver:used:KEY` | string: exists if the one-time token that KEY identifies has been used |
+| `wsserver:occupancy:{all}:...` | see `wsserver.redis.occupancy` |
 | `wsserver:nodes` | sorted set: ids of the server processes, scored by the time of their last heartbeat |
 | `wsserver:control` | pub/sub: control messages to all server processes |
 | `wsserver:control:NODE` | pub/sub: control messages to the server process with the id NODE |

@@ -53,11 +53,11 @@ def test_the_curl_commands_print_what_the_page_shows(backend, tmp_path):
 
 
 def test_the_backend_answers_every_hook(backend, start_server):
-    """The backend allows and refuses subscriptions and publications, answers calls, and logs disconnects."""
+    """It allows and refuses subscriptions and publications, answers calls, and logs disconnects and channel events."""
     port, output = backend
     hooks = {
         f"hook_{name}": f"http://127.0.0.1:{port}/{name}"
-        for name in ("connect", "subscribe", "publish", "rpc", "message", "disconnect")
+        for name in ("connect", "subscribe", "publish", "rpc", "message", "disconnect", "channel")
     }
     server = start_server(**hooks)
     with RawPeer(server.port) as peer:
@@ -80,3 +80,4 @@ def test_the_backend_answers_every_hook(backend, start_server):
         messages = iter(peer.read_message, None)
         assert any('{"user": "ada", "text": "hi"}' in message for message in messages)
     wait_until(lambda: "ada has gone: " in output.read_text(), "the disconnect hook is logged")
+    wait_until(lambda: "chat:index is occupied" in output.read_text(), "the channel hook is logged")

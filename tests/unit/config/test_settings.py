@@ -201,7 +201,10 @@ VALUES = {
     ),
     "api_insecure": FLAG,
     "api_errors": ({"status": "status", "body": "body"}, ["", "200"]),
-    **{f"hook_{event}": HOOK_URLS for event in ("connect", "subscribe", "publish", "rpc", "message", "disconnect")},
+    **{
+        f"hook_{event}": HOOK_URLS
+        for event in ("connect", "subscribe", "publish", "rpc", "message", "disconnect", "channel")
+    },
     "hook_timeout": ({"100ms": 0.1, "30s": 30.0}, ["", "0", "99ms", "31s"]),
     "token_secret": ({"": "", "s" * 32: "s" * 32, "ü" * 16: "ü" * 16}, ["s" * 40 + "\n", "s" * 1025]),
     "token_secret_previous": ({"": "", "s" * 32: "s" * 32}, ["s" * 40 + "\n"]),

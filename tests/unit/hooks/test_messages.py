@@ -22,8 +22,11 @@ from wsserver.hooks.messages import (
     read_connected,
     read_published,
     read_subscribed,
+    read_taken,
+    write_channel_events,
     write_request,
 )
+from wsserver.hub.channel_events import ChannelEvent
 from wsserver.hub.publication import Publication
 
 READERS = [read_connected, read_subscribed, read_published, read_answered]
@@ -106,6 +109,37 @@ class RequestTests:
             ("upgrade", "websocket"),
         ]
         assert forwarded(headers) == (("cookie", "a=1"), ("cookie", "b=2"), ("authorization", "x"))
+
+
+class ChannelEventTests:
+    """Requests with channel events, and the answers to them."""
+
+    def test_a_request_has_the_events_in_order(self):
+        events = [ChannelEvent("a", True, 1_792_281_600_000), ChannelEvent('ü:"', False, 5)]
+        assert json.loads(write_channel_events(events)) == {
+            "events": [
+                {"channel": "a", "type": "occupied", "time_ms": 1_792_281_600_000},
+                {"channel": 'ü:"', "type": "vacated", "time_ms": 5},
+            ]
+        }
+
+    @pytest.mark.parametrize(
+        ("body", "taken"),
+        [
+            (b"{}", True),
+            (b'{"result":{}}', True),
+            (b'{"result":null,"error":null}', True),
+            (b'{"error":{"code":400}}', True),
+            (b'{"error":{"code":400,"temporary":true}}', False),
+        ],
+    )
+    def test_only_a_temporary_error_repeats_the_events(self, body, taken):
+        assert read_taken(body) is taken
+
+    @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"\xff", b'{"error":1}', b'{"error":{"code":1}}'])
+    def test_raises_value_error_for_a_malformed_answer(self, body):
+        with pytest.raises(ValueError, match=r"JSON|error"):
+            read_taken(body)
 
 
 class ResponseTests:
