@@ -40,6 +40,7 @@ KINDS = {
     "add_parser": "help",
     "ArgumentParser": "help",
     "option": "option",
+    "Option": "option",
     "_wrap": "option",
     "print": "output",
     "close": "close",

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from wsserver.config.channel_settings import CHANNELS, ChannelSettings
+from wsserver.config.channel_settings import CHANNELS, MAX_REWIND, ChannelSettings
 from wsserver.config.loader import read_environment, read_file, read_flags
 from wsserver.config.options import PREFIX, Option
-from wsserver.config.parsers import SECRET, a_flag, show
+from wsserver.config.parsers import SECRET, a_choice, a_flag, an_integer, show
 from wsserver.errors import SettingError
 
 __all__ = ["BY_CHANNEL", "TABLE", "Settings"]
@@ -48,7 +48,7 @@ class Settings(ChannelSettings):
             if 0 < len(getattr(self, name).encode("utf-8")) < MIN_SECRET and not self.token_secret_weak:
                 raise SettingError(name, f"expected {SECRET}; --token-secret-weak permits a shorter one")
         if self.channel:
-            object.__setattr__(self, "channel", _check_channels(self.channel))
+            object.__setattr__(self, "channel", _check_channels(self.channel, self.history_size))
 
     @classmethod
     def load(
@@ -113,6 +113,27 @@ TABLE: Mapping[str, Option] = {
 
 BY_CHANNEL: Mapping[str, Option] = {
     **{name: TABLE[name] for name in ("history_size", "history_ttl", "slow")},
+    "rewind": Option(
+        "rewind",
+        an_integer(0, MAX_REWIND),
+        show,
+        0,
+        "Number of the last publications that a new subscriber receives first. Default: 0.",
+        CHANNELS,
+        "N",
+        False,
+    ),
+    "force_recovery_mode": Option(
+        "force_recovery_mode",
+        a_choice("stream", "cache"),
+        show,
+        "stream",
+        "What a Centrifuge client that recovers receives: all publications that it missed (stream), or the last one "
+        "(cache). Default: stream.",
+        CHANNELS,
+        "stream|cache",
+        False,
+    ),
     **{
         name: Option(name, a_flag, show, False, text, CHANNELS, "", False)
         for name, text in (
@@ -158,7 +179,7 @@ def _check(option: Option, where: str, value: object) -> Any:
         raise SettingError(where, str(error)) from None
 
 
-def _check_channels(tables: object) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+def _check_channels(tables: object, history_size: int) -> tuple[tuple[str, Mapping[str, Any]], ...]:
     if not isinstance(tables, tuple | list):
         raise SettingError("channel", f"expected a tuple of (pattern, options) pairs, not {tables!r}")
     checked = []
@@ -170,5 +191,9 @@ def _check_channels(tables: object) -> tuple[tuple[str, Mapping[str, Any]], ...]
         if unknown:
             raise SettingError("channel", f"unknown option {unknown[0]!r}; expected {', '.join(BY_CHANNEL)}")
         values = {name: _check(BY_CHANNEL[name], f"channel: {name}", value) for name, value in table[1].items()}
+        for name in ("rewind", "force_recovery_mode"):
+            default = BY_CHANNEL[name].default
+            if values.get(name, default) != default and not values.get("history_size", history_size):
+                raise SettingError(f"channel: {name}", "the channel has no history: expected a history_size above 0")
         checked.append((pattern, values))
     return tuple(checked)

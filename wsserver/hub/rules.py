@@ -60,6 +60,13 @@ class Rule:
     """Whether the subscribe hook, if there is one, decides about subscriptions that nothing else permits."""
     hook_publish: bool = True
     """Whether the publish hook, if there is one, decides about publications that nothing else permits."""
+    rewind: int = 0
+    """Number of the last publications that a new subscriber receives first if it requests no other number."""
+    force_recovery_mode: str = "stream"
+    """
+    What a Centrifuge client that recovers receives: `stream`, every publication that it missed; or `cache`, only the
+    last publication. The names of the field and of its values are Centrifugo's.
+    """
     slow: str = "close"
     """The slow consumer policy: `close`, `drop-oldest` or `latest`; see `wsserver.hub.send_queue`."""
 

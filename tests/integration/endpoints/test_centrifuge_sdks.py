@@ -587,6 +587,53 @@ class ReconnectTests:
         publish(server, "foo", "4")
         assert sdk.publications(3) == ["2", "3", "4"]
 
+    def test_a_subscription_begins_with_the_last_publications_and_then_recovers(self, start_server, start_sdk, broker):
+        """The option `rewind` of the channel. After a reconnect, the client gets what it missed and nothing twice."""
+        server = up(start_server(channel=[("foo", {"rewind": 2})], **OPEN, **broker))
+        for number in range(3):
+            publish(server, "foo", str(number), json=True)
+        sdk = start_sdk(server)
+        sdk.order("connect")
+        client = sdk.expect("connected")["client"]
+        subscribed = sdk.subscribe("foo")
+        assert (subscribed["wasRecovering"], subscribed["recovered"]) == (True, True)
+        assert sdk.publications(2) == [1, 2]
+        publish(server, "foo", "3", json=True)
+        assert sdk.publications(1) == [3]
+        server.ask(lambda: server.service.management.disconnect(client=client, code=3000))
+        for number in range(4, 8):
+            publish(server, "foo", str(number), json=True)
+        assert sdk.expect("subscribed", channel="foo")["recovered"] is True
+        assert sdk.publications(4) == [4, 5, 6, 7]
+
+    @pytest.mark.parametrize("kind", ["javascript"], indirect=True)
+    def test_an_empty_since_delivers_the_last_publication_in_the_mode_cache(self, start_server, start_sdk, broker):
+        """As with Centrifugo. After a reconnect, only the last of the missed publications arrives."""
+        server = up(start_server(channel=[("foo", {"force_recovery_mode": "cache"})], **OPEN, **broker))
+        for number in range(3):
+            publish(server, "foo", str(number), json=True)
+        sdk = start_sdk(server)
+        sdk.order("connect")
+        client = sdk.expect("connected")["client"]
+        assert sdk.subscribe("foo", since={})["recovered"] is True
+        assert sdk.publications(1) == [2]
+        server.ask(lambda: server.service.management.disconnect(client=client, code=3000))
+        for number in range(3, 6):
+            publish(server, "foo", str(number), json=True)
+        assert sdk.expect("subscribed", channel="foo")["recovered"] is True
+        assert sdk.publications(1) == [5]
+        publish(server, "foo", "6", json=True)
+        assert sdk.publications(1) == [6]
+
+    @pytest.mark.parametrize("kind", ["javascript"], indirect=True)
+    def test_a_subscription_of_the_token_begins_with_the_last_publication(self, start_server, connect, broker):
+        server = up(start_server(channel=[("foo", {"rewind": 1})], token_secret=SECRET, **broker))
+        for number in range(3):
+            publish(server, "foo", str(number), json=True)
+        sdk = connect(server, token=token(channels=["foo"]))
+        assert sdk.expect("subscribed", of="server", channel="foo")["recovered"] is True
+        assert sdk.publications(1) == [2]
+
     def test_a_restart_without_redis_is_not_recovered_and_new_publications_arrive(self, start_server, connect):
         server = start_server(**OPEN)
         port, sdk = server.port, connect(server)

@@ -394,6 +394,22 @@ class ConstructorTests:
             ({"channel": ("a",)}, "channel", "expected a pair of a pattern and a mapping of options, not 'a'"),
             ({"channel": (("", {}),)}, "channel", "expected the name of a channel"),
             ({"channel": (("a", {"port": 5}),)}, "channel", "unknown option 'port'; expected history_size"),
+            ({"channel": (("a", {"rewind": 101}),)}, "channel: rewind", "expected a whole number from 0 to 100"),
+            (
+                {"channel": (("a", {"force_recovery_mode": "all"}),)},
+                "channel: force_recovery_mode",
+                "expected stream or cache",
+            ),
+            (
+                {"channel": (("a", {"rewind": 1, "history_size": 0}),)},
+                "channel: rewind",
+                "the channel has no history: expected a",
+            ),
+            (
+                {"history_size": 0, "channel": (("a", {"force_recovery_mode": "cache"}),)},
+                "channel: force_recovery_mode",
+                "the channel has no history: expected a",
+            ),
             (
                 {"channel": (("a", {"slow": "no"}),)},
                 "channel: slow",

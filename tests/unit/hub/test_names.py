@@ -109,8 +109,9 @@ class QueryTests:
         assert (request.format, request.binary) == (Format.REDIS, True)
 
     def test_reads_the_number_of_publications_to_rewind(self):
-        assert parse_query({"channel": ["a"]}, Format.RAW).rewind == 0
-        assert parse_query({"channel": ["a"], "rewind": ["100"]}, Format.RAW).rewind == 100
+        assert parse_query({"channel": ["a"]}, Format.RAW).rewind is None
+        for number in (0, 1, 100):
+            assert parse_query({"channel": ["a"], "rewind": [str(number)]}, Format.RAW).rewind == number
 
     def test_names_the_bounds_of_an_invalid_rewind(self):
         refusal = parse_query({"channel": ["a"], "rewind": ["all"]}, Format.RAW)

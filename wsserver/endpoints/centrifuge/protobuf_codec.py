@@ -200,8 +200,7 @@ def _subscribe(message: Any) -> Subscribe:
 
 def _publish(message: Any) -> Publish:
     data = message.data
-    kind = message.type
-    return Publish(message.channel, msgspec.Raw(data), kind) if data else Publish(message.channel, type=kind)
+    return Publish(message.channel, msgspec.Raw(data)) if data else Publish(message.channel)
 
 
 def _data(message: Any) -> Any:

@@ -51,6 +51,7 @@ from wsserver.endpoints.centrifuge.replies import (
     SubscribeResult,
     UnsubscribePush,
 )
+from wsserver.endpoints.centrifuge.rewind import as_recovery, rewind_of
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.endpoints.centrifuge.unconfirmed import Sent
 from wsserver.errors import BrokerDown
@@ -212,7 +213,7 @@ class Channels:
             BrokerDown: the broker is unavailable; the client is not subscribed.
         """
         subscribe = partial(self._subscribe, grant, request, server_side, limit or self._permissions.pages.limit)
-        if not request.recover:
+        if not request.recover or rewind_of(request, self._hub.rules.for_channel(grant.channel)):
             return subscribe(None)
         return then(self._fill_in_epoch(grant.channel, Position(request.offset, request.epoch)), subscribe)
 
@@ -229,21 +230,28 @@ class Channels:
         events = self._permissions.receives_events(self.context, channel, requested=request.join_leave)
         subscription = ChannelSubscription(self, grant, self._info(grant), events=events, server_side=server_side)
         self.subscriptions[channel] = subscription
+        rule = self._hub.rules.for_channel(channel)
+        rewind = rewind_of(request, rule)
         try:
-            joined = self._hub.subscribe(channel, subscription, since=since, positioned=True, limit=limit)
+            joined = self._hub.subscribe(
+                channel, subscription, since=since, positioned=True, limit=limit, rewind=rewind or rule.rewind
+            )
         except BaseException:
             self._forget(subscription)
             raise
         if not waits(joined):
-            return self._joined(joined, subscription, request)
+            return self._joined(joined, subscription, request, rewinds=rewind > 0)
 
         def failed(failure: Failure) -> Failure:
             self._forget(subscription)
             return failure
 
-        return joined.addCallbacks(self._joined, failed, callbackArgs=(subscription, request))
+        finish = partial(self._joined, rewinds=rewind > 0)
+        return joined.addCallbacks(finish, failed, callbackArgs=(subscription, request))
 
-    def _joined(self, joined: Joined, subscription: ChannelSubscription, request: Subscribe) -> SubscribeResult | Error:
+    def _joined(
+        self, joined: Joined, subscription: ChannelSubscription, request: Subscribe, *, rewinds: bool
+    ) -> SubscribeResult | Error:
         channel, grant = subscription.channel, subscription.grant
         left = self.subscriptions.get(channel) is not subscription
         if subscription.lost and not left:
@@ -252,8 +260,11 @@ class Channels:
             # The subscription was ended before its reply: publications were lost, the client unsubscribed from a
             # subscription that the backend was making, or the connection was closed.
             return INTERNAL.because("the subscription ended before it was confirmed; retry")
-        # Without a history there is no position that could be lost, so an error would not help the client.
-        unrecovered = request.recover and not joined.recovered and joined.position is not None
+        if rewinds:
+            joined = as_recovery(joined, Position(request.offset, request.epoch))
+        # Without a history there is no position that could be lost, so an error would not help the client. A rewind
+        # needs no position.
+        unrecovered = request.recover and not joined.recovered and joined.position is not None and not rewinds
         if unrecovered and request.flag & REJECT_UNRECOVERED:
             self._leave(subscription)
             return UNRECOVERABLE_POSITION
@@ -261,7 +272,7 @@ class Channels:
         if grant.expires_at:
             self._watch_expiry(subscription)
         self._hub.presence.join(channel, subscription.info)
-        return self._result(grant, request, joined)
+        return self._result(grant, request, joined, rewinds=rewinds)
 
     @may_wait
     def _fill_in_epoch(self, channel: ChannelName, since: Position) -> Generator[Any, Any, Position]:
@@ -271,7 +282,7 @@ class Channels:
         page = yield self._hub.history(channel)
         return Position(since.offset, page.position.epoch)
 
-    def _result(self, grant: SubscribeGrant, request: Subscribe, joined: Joined) -> SubscribeResult:
+    def _result(self, grant: SubscribeGrant, request: Subscribe, joined: Joined, *, rewinds: bool) -> SubscribeResult:
         position, publications, recovered, _ = joined
         expires, ttl = self._permissions.expiry(grant.expires_at, by_token=grant.by_token)
         data = msgspec.Raw(grant.data) if grant.data is not None else None
@@ -281,8 +292,9 @@ class Channels:
             if recovered:
                 # After a recovery, the client starts at the offset that it sent, and advances with each publication.
                 offset = request.offset
+        was_recovering = request.recover or rewinds
         return SubscribeResult(
-            request.recover, recovered, expires, ttl, data, positioned, positioned, epoch, offset, tuple(publications)
+            was_recovering, recovered, expires, ttl, data, positioned, positioned, epoch, offset, tuple(publications)
         )
 
     def _info(self, grant: SubscribeGrant | None) -> ClientInfo:
@@ -357,8 +369,6 @@ class Channels:
         if not request.channel or request.data is None:
             missing_data = BAD_REQUEST_ERROR.because("publish without data")
             return missing_data if request.channel else BAD_REQUEST.because("publish without a channel")
-        if request.type:
-            return BAD_REQUEST_ERROR.because("expected a publication to a stream (type)")
         publisher, grant, identity = self._publisher, self._grant(request.channel), self.context.identity
         json = self.connection.codec.json
         if (

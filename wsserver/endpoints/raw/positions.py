@@ -121,8 +121,14 @@ class StreamPositions:
 
         positioned = positioned or self._resumes
         budget = BufferBudget(MAX_BUFFERED)
-        subscribe = partial(hub.subscribe, positioned=positioned, budget=budget, rewind=self._rewind)
-        each = [maybeDeferred(subscribe, channel, subscriber, since=since) for channel, since in list(self._at.items())]
+        each = [
+            maybeDeferred(
+                partial(hub.subscribe, channel, subscriber, positioned=positioned, budget=budget),
+                since=since,
+                rewind=hub.rules.for_channel(channel).rewind if self._rewind is None else self._rewind,
+            )
+            for channel, since in list(self._at.items())
+        ]
         return gatherResults(each, consumeErrors=True).addCallbacks(joined, failed)
 
     @property

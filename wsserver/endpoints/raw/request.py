@@ -46,10 +46,10 @@ class RawSubscribeRequest:
     """Whether every message is sent as binary."""
     last_event_id: str = ""
     """The positions from which to recover, or `UNKNOWN_POSITION`; empty to receive new publications only."""
-    rewind: int = 0
+    rewind: int | None = None
     """
-    Maximum number of earlier publications of each channel to receive first. They are not sent for channels with a
-    position from which the server can recover.
+    Maximum number of earlier publications of each channel to receive first; None for the number in the channel's
+    options. They are not sent for channels with a position from which the server can recover.
     """
 
 
@@ -112,13 +112,15 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribe
     binary = query.get("binary", ["0"])
     if len(binary) > 1 or binary[0] not in ("0", "1"):
         return bad_request(f"binary={quote(', '.join(binary))}: expected 0 or 1")
-    rewind = query.get("rewind", ["0"])
-    if len(rewind) > 1 or not _NUMBER.fullmatch(rewind[0]) or int(rewind[0]) > MAX_REWIND:
+    rewind = query.get("rewind", [])
+    if rewind and (len(rewind) > 1 or not _NUMBER.fullmatch(rewind[0]) or int(rewind[0]) > MAX_REWIND):
         return bad_request(f"rewind={quote(', '.join(rewind))}: expected a whole number from 0 to {MAX_REWIND}")
     last_event_id = _last_event_id(query, len(channels))
     if isinstance(last_event_id, Refusal):
         return last_event_id
-    return RawSubscribeRequest(channels, Format(wanted[0]), binary[0] == "1", last_event_id, int(rewind[0]))
+    return RawSubscribeRequest(
+        channels, Format(wanted[0]), binary[0] == "1", last_event_id, int(rewind[0]) if rewind else None
+    )
 
 
 def _channels(query: Mapping[str, list[str]]) -> tuple[ChannelName, ...] | Refusal:

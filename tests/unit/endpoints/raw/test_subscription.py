@@ -81,6 +81,7 @@ def server():
             ("plain:*", {"history_size": 0}),
             ("oldest", {"slow": "drop-oldest"}),
             ("latest", {"slow": "latest"}),
+            ("last", {"rewind": 1}),
         ),
     )
     server = MemoryServer(settings)
@@ -89,7 +90,7 @@ def server():
     return server
 
 
-def connect(server, *channels, last_event_id="", rewind=0, **options):
+def connect(server, *channels, last_event_id="", rewind=None, **options):
     """Subscribe a connection without starting it."""
     connection = Connection(server, **options)
     ask = RawSubscribeRequest(channels, Format.RAW, False, last_event_id=last_event_id, rewind=rewind)
@@ -343,6 +344,17 @@ class RewindTests:
         server.service.hub.publish("h", "plain", skip_history=True)
         turns(server)
         assert connection.sent == ["1<", "rewound:h", "plain"]
+
+    def test_the_option_of_a_channel_applies_if_the_client_requests_no_number(self, server):
+        for channel in ("h", "last"):
+            publish(server, "1", "2", channel=channel)
+        for rewind, sent in ((None, ["2<", "rewound:last"]), (0, [])):
+            connection = start(server, "h", "last", "plain:1", rewind=rewind)
+            turns(server)
+            assert connection.sent == sent
+        connection = start(server, "last", rewind=2)
+        turns(server)
+        assert connection.sent == ["1<", "2<", "rewound:last"]
 
     def test_fails_for_a_channel_without_history_and_subscribes_to_none(self, server):
         """A client that silently received nothing would have to guess why."""

@@ -1,0 +1,54 @@
+"""
+Rewinds of Centrifuge clients: a subscription begins with the last publications, in the terms of a recovery.
+
+Source: `isCacheRecovered` and `subscribeCmd` in `client.go` of centrifugal/centrifuge, which do this for one
+publication.
+
+This module does not use Twisted, a clock or a socket.
+"""
+
+from wsserver.endpoints.centrifuge.commands import Subscribe
+from wsserver.hub.recovery import Joined
+from wsserver.hub.rules import Rule
+from wsserver.hub.stream import Position
+
+__all__ = ["as_recovery", "rewind_of"]
+
+
+def rewind_of(request: Subscribe, rule: Rule) -> int:
+    """
+    Return how many of the last publications a client receives instead of those that it missed.
+
+    Args:
+        request: the client's command. With an empty `since`, SDKs set `recover` without a position.
+        rule: the options of the channel.
+
+    Returns:
+        The number; 0 if the client receives what it missed, or new publications only.
+    """
+    if rule.keep is None:
+        return 0
+    if request.recover:
+        return max(rule.rewind, 1) if rule.force_recovery_mode == "cache" else 0
+    return rule.rewind
+
+
+def as_recovery(joined: Joined, since: Position) -> Joined:
+    """
+    Describe a rewind as a recovery, so that SDKs deliver its publications.
+
+    Args:
+        joined: the result of the rewind.
+        since: the position of the client; an offset of 0 and an empty epoch if it has none.
+
+    Returns:
+        The publications that are new to the client. `recovered` is True if the client then has the last publication.
+    """
+    top = joined.position
+    if top is None:
+        return joined
+    publications = joined.publications
+    if since.epoch == top.epoch and since.offset <= top.offset:
+        publications = tuple(one for one in publications if one.offset > since.offset)
+    has_last = bool(joined.publications) or (since == top and since.offset > 0)
+    return joined._replace(publications=publications, recovered=has_last)
