@@ -210,7 +210,7 @@ def read_grant(claims: Claims) -> Grant:
         expires_at=_expiry(claims),
         info=claims.get("info"),
         data=claims.get("data"),
-        rights=frozenset({Right.LISTEN}) | _rights(claims.get("allow", []), "allow"),
+        rights=frozenset({Right.LISTEN}) | _rights(claims),
         one_time=_one_time_id(claims),
     )
 
@@ -251,14 +251,18 @@ def _expiry(claims: Claims) -> int:
 
 
 def _subs(claims: Claims) -> dict[ChannelName, Opening]:
-    channels, subs = claims.get("channels", []), claims.get("subs", {})
-    if not isinstance(channels, list):
-        raise InvalidClaim("the token's channels: expected an array")
-    if not isinstance(subs, dict) or not all(isinstance(one, dict) for one in subs.values()):
+    channels, subs = _list(claims, "channels"), claims.get("subs")
+    # Null is an empty object that Go has written.
+    subs = {} if subs is None else subs
+    if not isinstance(subs, dict) or not all(isinstance(one, dict | None) for one in subs.values()):
         raise InvalidClaim("the token's subs: expected an object of objects")
     named = {_channel(name, "channels"): Opening() for name in channels}
     # As in Centrifugo, `subs` replaces `channels`.
-    found = {_channel(name, "subs"): Opening(one.get("info"), one.get("data")) for name, one in subs.items()} or named
+    openings = {
+        _channel(name, "subs"): Opening(one.get("info"), one.get("data")) if one else Opening()
+        for name, one in subs.items()
+    }
+    found = openings or named
     if len(found) > MAX_CHANNELS:
         raise InvalidClaim(f"the token subscribes to {len(found)} channels; expected at most {MAX_CHANNELS}")
     return found
@@ -297,7 +301,7 @@ def _channel(value: object, claim: str) -> ChannelName:
 
 
 def _caps(claims: Claims) -> tuple[Capability, ...]:
-    caps = _list(claims.get("caps", []), "caps")
+    caps = _list(claims, "caps")
     if len(caps) > _MAX_CAPABILITIES:
         raise InvalidClaim(f"the token has {len(caps)} caps; expected at most {_MAX_CAPABILITIES}")
     return tuple(_capability(one) for one in caps)
@@ -306,28 +310,30 @@ def _caps(claims: Claims) -> tuple[Capability, ...]:
 def _capability(value: object) -> Capability:
     if not isinstance(value, dict):
         raise InvalidClaim("the token's caps: expected objects")
-    channels = _list(value.get("channels", []), "channels in caps")
+    channels = _list(value, "channels", " in caps")
     if len(channels) > MAX_CHANNELS or not all(isinstance(one, str) and 1 <= len(one) <= _MAX_USER for one in channels):
         raise InvalidClaim(f"the token's caps: expected at most {MAX_CHANNELS} channel names")
     match = value.get("match", "")
     # Centrifugo PRO also supports regular expressions. This server does not: a slow expression could block the server.
     if match not in ("", "exact", "wildcard"):
         raise InvalidClaim(f"the token's caps: match is {show(match)}, expected wildcard, exact or an empty string")
-    return Capability(tuple(channels), _rights(value.get("allow", []), "allow in caps"), match == "wildcard")
+    return Capability(tuple(channels), _rights(value, " in caps"), match == "wildcard")
 
 
-def _rights(value: object, what: str) -> frozenset[Right]:
-    named = _list(value, what)
+def _rights(claims: Claims, where: str = "") -> frozenset[Right]:
+    named = _list(claims, "allow", where)
     known = {right.value: right for right in Right}
     if unknown := [one for one in named if not isinstance(one, str) or one not in known]:
-        raise InvalidClaim(f"the token's {what}: {show(unknown[0])} is unknown; expected {', '.join(known)}")
+        raise InvalidClaim(f"the token's allow{where}: {show(unknown[0])} is unknown; expected {', '.join(known)}")
     return frozenset(known[one] for one in named)
 
 
-def _list(value: object, what: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise InvalidClaim(f"the token's {what}: expected an array")
-    return value
+def _list(claims: Claims, name: str, where: str = "") -> list[Any]:
+    value = claims.get(name)
+    # Null is an empty list that Go has written.
+    if not isinstance(value, list | None):
+        raise InvalidClaim(f"the token's {name}{where}: expected an array")
+    return value or []
 
 
 def show(value: object) -> str:

@@ -51,6 +51,12 @@ Pages in browsers do so because they cannot set headers of a WebSocket request. 
 NO_KEY: Final = "the server has no key to check tokens; see --token-secret"
 """The error message for a token that is sent to a server without keys."""
 
+MAX_TTL: Final = 365 * 24 * 3600
+"""
+Maximum of the remaining lifetime that a client is told, in seconds, as in Centrifugo. The timers of JavaScript, and the
+numbers of the Protobuf form, have a limit.
+"""
+
 _BEARER: Final = "bearer."
 _TOKEN_PARAMETERS: Final = ("token", "access_token")
 
@@ -315,9 +321,9 @@ class Authorizer:
             expires_at: UNIX time in seconds; 0 for never.
 
         Returns:
-            Seconds, rounded up, at least 1; 0 if the token does not expire.
+            Seconds, rounded up, from 1 to `MAX_TTL`; 0 if the token does not expire.
         """
-        return max(1, math.ceil(expires_at - self._now())) if expires_at else 0
+        return min(max(1, math.ceil(expires_at - self._now())), MAX_TTL) if expires_at else 0
 
     def call_when_expired(self, expires_at: int, function: Callable[[], object]) -> WallClockTimer | None:
         """

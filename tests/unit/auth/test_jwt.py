@@ -394,6 +394,19 @@ class AcceptedTests:
         for more in ({"exp": NOW - 1}, {"nbf": NOW + 1}, {"exp": "soon"}, {"once": True, "jti": "1"}):
             assert isinstance(verify(token({"sub": "42", **more}), HMAC, NOW, terms), Refused)
 
+    @pytest.mark.parametrize("name", ["channels", "subs", "caps"])
+    def test_null_is_an_empty_list_or_object(self, name):
+        """Go writes an empty slice or map as null."""
+        identity = verify(token(CLAIMS | {name: None}), HMAC, NOW, TERMS)
+        assert (dict(identity.subs), identity.caps) == ({}, ())
+
+    def test_null_in_subs_is_an_empty_object(self):
+        assert verify(token(claims(subs={"a": None})), HMAC, NOW, TERMS).subs == {"a": Opening()}
+
+    def test_null_as_the_rights_of_a_subscription_is_an_empty_list(self):
+        found = verify_subscription(token(CLAIMS | {"channel": "a", "allow": None}), HMAC, NOW, TERMS)
+        assert found.rights == {Right.LISTEN}
+
     def test_returns_the_expiry_info_and_subscriptions_of_the_claims(self):
         identity = verify(
             token(

@@ -37,6 +37,7 @@ from wsserver.endpoints.centrifuge.connection import Answer, Connection
 from wsserver.endpoints.centrifuge.messages import call, send
 from wsserver.endpoints.centrifuge.permissions import ConnectGrant
 from wsserver.endpoints.centrifuge.replies import (
+    NO_REPLY,
     ConnectResult,
     RefreshResult,
     SubscribeResult,
@@ -112,7 +113,9 @@ class Session:
         """
         kind = type(request)
         if self._ended:
-            return BAD_REQUEST.because("connect was refused")
+            # As in Centrifugo. SDKs send `connect` and `subscribe` in one frame, and would not connect again with a new
+            # token after 3501.
+            return NO_REPLY
         if self.connected == (kind is Connect):
             return BAD_REQUEST.because("already connected" if self.connected else "connect must be the first command")
         execute = _CHANNEL_COMMANDS.get(kind)
@@ -295,7 +298,7 @@ class Session:
 
     def refresh(self, expire_at: int) -> bool:
         """
-        Set when the connection expires, and notify the client.
+        Set when the connection expires, and notify the client. Close it if this time is in the past.
 
         The notification contains the time of the expiry only if the client has a token, which it can refresh.
 
@@ -307,6 +310,9 @@ class Session:
         """
         if self._expiry is None:
             return False
+        if 0 < expire_at <= self._permissions.authorizer.time():
+            self.expire()
+            return True
         self._set_expiry(expire_at)
         fields = RefreshResult(*self._permissions.expiry(expire_at, by_token=self._by_token))
         self._connection.send_payload(self._connection.codec.push("", fields))

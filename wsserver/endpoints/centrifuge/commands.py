@@ -106,6 +106,8 @@ class Publish(msgspec.Struct, frozen=True):
     channel: str | None = None
     data: msgspec.Raw = None  # type: ignore[assignment]
     """The data as a raw value, which may be `null`; None if the command has no such field."""
+    type: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)] | None = 0
+    """Kind of the channel; 0 for a stream, the only supported kind."""
 
 
 class Presence(JSONStruct, frozen=True):

@@ -200,7 +200,8 @@ def _subscribe(message: Any) -> Subscribe:
 
 def _publish(message: Any) -> Publish:
     data = message.data
-    return Publish(message.channel, msgspec.Raw(data)) if data else Publish(message.channel)
+    kind = message.type
+    return Publish(message.channel, msgspec.Raw(data), kind) if data else Publish(message.channel, type=kind)
 
 
 def _data(message: Any) -> Any:

@@ -63,7 +63,7 @@ MESSAGES: Final[dict[str, dict[int, str]]] = {
         6: "repeated FilterNode nodes",
     },
     "UnsubscribeRequest": {1: "string channel"},
-    "PublishRequest": {1: "string channel", 2: "bytes data"},
+    "PublishRequest": {1: "string channel", 2: "bytes data", 3: "int32 type"},
     "PresenceRequest": {1: "string channel"},
     "PresenceStatsRequest": {1: "string channel"},
     "StreamPosition": {1: "uint64 offset", 2: "string epoch"},

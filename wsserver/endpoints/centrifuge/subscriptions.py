@@ -369,6 +369,8 @@ class Channels:
         if not request.channel or request.data is None:
             missing_data = BAD_REQUEST_ERROR.because("publish without data")
             return missing_data if request.channel else BAD_REQUEST.because("publish without a channel")
+        if request.type:
+            return BAD_REQUEST_ERROR.because("expected a publication to a stream (type)")
         publisher, grant, identity = self._publisher, self._grant(request.channel), self.context.identity
         json = self.connection.codec.json
         if (

@@ -6,6 +6,7 @@ from centrifuge_client import Client
 from twisted.internet.defer import succeed
 
 from wsserver.config.settings import Settings
+from wsserver.endpoints.centrifuge.executor import CONNECT_TIMEOUT
 from wsserver.hooks.messages import Connected, Subscribed
 from wsserver.testing import MemoryServer
 
@@ -92,6 +93,10 @@ class RecoveryTests:
         """Flag 2 of an SDK with `getState`: error 112 would make it load its state and subscribe again, in a loop."""
         reply = client.request("subscribe", channel="plain", recover=True, flag=flag, **position)
         assert reply == {"was_recovering": True}
+
+    def test_a_publication_to_a_map_is_refused_with_107(self, client):
+        client.request("subscribe", channel="c")
+        assert client.request("publish", channel="c", data=1, type=1)["code"] == 107
 
     def test_a_lost_position_is_refused_with_112_only_with_flag_2(self, client):
         lost = {"recover": True, "offset": 5, "epoch": "other"}
@@ -233,6 +238,17 @@ class TokenTests:
     def test_subs_replace_channels(self, server, claims, channels):
         assert Client(server).request("connect", token=token(**claims))["subs"].keys() == channels
 
+    @pytest.mark.parametrize("behind", ["subscribe", "connect"])
+    def test_a_command_after_a_refused_connect_is_ignored(self, server, behind):
+        """SDKs send `connect` and `subscribe` in one frame. After a close with 3501 they would not connect again."""
+        client = Client(server)
+        client.send({"id": 1, "connect": {"token": token(exp=NOW - 60)}}, {"id": 2, behind: {"channel": "c"}})
+        assert [one["error"]["code"] for one in client.receive()] == [109]
+        client.send({"id": 3, "connect": {"token": token()}})
+        assert client.receive() == []
+        client.clock.advance(CONNECT_TIMEOUT)
+        assert client.closed()[0] == 3502
+
     def test_a_used_one_time_token_is_refused_with_109(self, server):
         """An SDK connects with the same token after a lost connection; it must request another one."""
         once = token(once=True, jti="1")
@@ -254,8 +270,18 @@ class TokenTests:
         assert client.request("subscribe", channel="d", token=token(channel="d", exp=NOW + 3))["ttl"] == 3
         assert client.request("sub_refresh", channel="d", token=token(channel="d", exp=NOW + 4))["ttl"] == 4
         assert client.request("refresh", token=token(exp=NOW + 4))["ttl"] == 4
+        assert client.request("refresh", token=token(exp=NOW + 10**10))["ttl"] == 365 * 24 * 3600
         # Within the leeway.
         assert Client(server).request("connect", token=token(exp=NOW - 3))["ttl"] == 1
+
+    @pytest.mark.parametrize(("left", "open_"), [(-1, False), (0, False), (1, True)])
+    def test_a_refresh_by_the_backend_to_a_time_in_the_past_closes_with_3005(self, server, client, left, open_):
+        (me,) = server.service.hub.clients.find()
+        client.receive()
+        server.service.management.refresh(client=me.client, expire_at=NOW + left)
+        client.turn()
+        (frame,) = client.peer.frames()
+        assert b"refresh" in frame.payload if open_ else frame.payload[:2] == (3005).to_bytes(2, "big")
 
 
 class HookTests:

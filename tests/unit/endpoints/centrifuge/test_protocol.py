@@ -896,11 +896,11 @@ class TokenTests:
         assert client.closed()[0] == 3500
 
     def test_refuses_an_expired_token_with_109(self, server):
-        """The client must reconnect with a new token, because a second `connect` on the same connection is an error."""
+        """The client must reconnect with a new token, because a second `connect` on the same connection is ignored."""
         client = Client(server)
         assert client.request("connect", token=token(exp=int(time.time()) - 5))["code"] == 109
         client.send({"id": 2, "connect": {"token": token()}})
-        assert client.closed() == (3501, "bad request: connect was refused")
+        assert client.receive() == []
 
     @pytest.mark.parametrize(
         ("target", "headers"),
@@ -1015,7 +1015,7 @@ class TokenTests:
         assert server.service.hub.counts() == {}
         assert len(server.service.hub.clients) == 0
         client.send({"id": 2, "connect": {"token": token()}})
-        assert client.closed() == (3501, "bad request: connect was refused")
+        assert client.receive() == []
 
     def test_accepts_a_subscription_token_only_for_its_channel_user_and_client(self, server):
         """A token without an expiry is answered with 103. One for another channel, user or client closes with 3500."""
