@@ -23,6 +23,7 @@ NO_MESSAGES = {
     "config/reference.py": "Markdown",
     "config/genconfig.py": "comments of a TOML file",
     "testing.py": "errors in tests",
+    "cli/centrifugo/toml.py": "TOML",
 }
 """Modules whose texts are not messages -> what the texts are."""
 
@@ -58,6 +59,7 @@ KINDS = {
     "error": "error",
     "unavailable": "error",
     "_drop": "error",
+    "note": "error",
     "_with_hint": "error",
     "_not_available": "error",
     "__init__": "error",
@@ -77,6 +79,7 @@ KINDS = {
     "join": "part",
     "check_text": "part",
     "_list": "part",
+    "_take": "part",
     "_rights": "part",
     "Origin": "part",
 }

@@ -25,14 +25,17 @@ SENTENCES = [message for message in MESSAGES if message.kind in {"error", "close
 NAMES = frozenset(
     {"Accept", "Authorization", "Autobahn", "Centrifuge", "Connection", "Content", "Host", "OpenSSL", "Origin"}
     | {"Protobuf", "Python", "Redis", "Sec", "Transfer", "Twisted", "WebSocket"}
+    | {"Graphite", "OpenTelemetry", "PostgreSQL", "WebSockets", "WebTransport"}
 )
 """Capitalized words that a message may begin with: programs, protocols and headers."""
 
 OF_OTHERS = frozenset({"Data must be bytes", "Usage: wsserver serve [options]"})
 """Messages in the form of Twisted's own, which programmers may recognize."""
 
-SENT = frozenset({"Bearer {token}", "{PRIVATE}used:{key}"})
-"""Texts with a secret that are sent only to their intended recipient."""
+SENT = frozenset(
+    {"Bearer {token}", "{PRIVATE}used:{key}", "{user}:{password}@", "{scheme}://{credentials}{hosts}/{path}"}
+)
+"""Texts with a secret that are sent only to their intended recipient, or written to a file of the user."""
 
 SECRETS = re.compile(r"(?:^|_)(?:keys?|tokens?|secrets?|passwords?|authorization|cookies?|credentials)$", re.IGNORECASE)
 """Names of variables that hold secrets."""
@@ -40,7 +43,9 @@ SECRETS = re.compile(r"(?:^|_)(?:keys?|tokens?|secrets?|passwords?|authorization
 HIDES = frozenset({"redact", "quote", "len", "type"})
 """Functions whose result does not contain the secret."""
 
-PROGRAMS = frozenset({"--nodaemon", "--pidfile", "--address", "--host", "--path", "--timeout", "--tls", "--verify"})
+PROGRAMS = frozenset(
+    {"--logfile", "--nodaemon", "--pidfile", "--address", "--host", "--path", "--timeout", "--tls", "--verify"}
+)
 """Options of twistd that messages name."""
 
 BANNED = {

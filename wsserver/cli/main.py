@@ -1,8 +1,9 @@
 """
 Console script `wsserver`.
 
-Each command is a module of this package with the command's name. It is imported only when the command runs: importing
-the whole server takes half a second, and scripts call `publish` often. A command module has two functions:
+Each command is a module of this package with the command's name, in which `_` stands for `-`. It is imported only when
+the command runs: importing the whole server takes half a second, and scripts call `publish` often. A command module has
+two functions:
 
     add_arguments(parser)   add the command's arguments to its parser
     run(arguments)          run the command with the parsed arguments
@@ -32,6 +33,7 @@ _COMMANDS = {
     "checktoken": "check a client token as the server does, and print its claims",
     "genconfig": "print a configuration file (TOML) with every option at its default, explained",
     "checkconfig": "check a configuration file together with the environment",
+    "import-centrifugo": "convert a configuration of Centrifugo 6 into one of this server",
     "version": "print the version",
 }
 
@@ -89,7 +91,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
         )
         command.set_defaults(parser=command)
         if name == chosen:
-            module = import_module(f"wsserver.cli.{name}")
+            module = import_module(f"wsserver.cli.{name.replace('-', '_')}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser

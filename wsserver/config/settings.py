@@ -16,7 +16,7 @@ from wsserver.config.options import PREFIX, Option
 from wsserver.config.parsers import SECRET, a_choice, a_flag, an_integer, show
 from wsserver.errors import SettingError
 
-__all__ = ["BY_CHANNEL", "TABLE", "Settings"]
+__all__ = ["BY_CHANNEL", "MIN_SECRET", "TABLE", "Settings"]
 
 MIN_SECRET = 32
 """Minimum size of a secret for signing tokens, in bytes: that of the shortest hash, SHA-256."""

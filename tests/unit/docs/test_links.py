@@ -91,6 +91,7 @@ def test_every_flag_in_a_code_span_exists():
         "--token",
         "--claims",
         "--channel",
+        "--output",
     }
     known |= {
         "--uid",

@@ -1,0 +1,1 @@
+"""Conversion of a configuration of Centrifugo 6 into one of this server, for `wsserver import-centrifugo`."""
