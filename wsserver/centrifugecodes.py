@@ -21,6 +21,7 @@ __all__ = [
     "EXPIRED_ELSEWHERE",
     "EXPIRED_ERROR",
     "EXPIRED_SUBSCRIPTION",
+    "FORBIDDEN",
     "FORCE_DISCONNECT",
     "INSUFFICIENT_STATE",
     "INTERNAL",
@@ -45,6 +46,7 @@ __all__ = [
     "Disconnect",
     "Error",
     "Unsubscription",
+    "centrifuge_code",
 ]
 
 
@@ -109,6 +111,7 @@ INVALID_TOKEN: Final = Disconnect(3500, "invalid token")
 BAD_REQUEST: Final = Disconnect(3501, "bad request")
 STALE: Final = Disconnect(3502, "stale")
 FORCE_DISCONNECT: Final = Disconnect(3503, "force disconnect")
+FORBIDDEN: Final = Disconnect(3507, "permission denied")
 NOT_AVAILABLE: Final = Disconnect(3508, "not available")
 
 CLOSE_CODES: Final[Mapping[int, Disconnect]] = {
@@ -117,6 +120,18 @@ CLOSE_CODES: Final[Mapping[int, Disconnect]] = {
     CloseCode.TRY_AGAIN_LATER: SLOW,
 }
 """Close code of the server -> the code and reason that Centrifuge uses for it. Other codes are sent unchanged."""
+
+
+def centrifuge_code(code: int, reason: str) -> tuple[int, str]:
+    """
+    Return the code and the reason with which a connection of a Centrifuge client is closed.
+
+    Args:
+        code: the close code. Those in `CLOSE_CODES` are replaced by the code that SDKs know for the same cause.
+        reason: the close reason.
+    """
+    known = CLOSE_CODES.get(code)
+    return (known.code, f"{known.reason}: {reason}") if known is not None else (code, reason)
 
 
 class Unsubscription(_End):

@@ -38,6 +38,7 @@ from wsserver.config.redis_url import parse_redis_url
 from wsserver.config.settings import Settings
 from wsserver.endpoints.application import Endpoint
 from wsserver.endpoints.authorization import Authorizer
+from wsserver.endpoints.centrifuge.emulation import OPERATION, Emulation, Sessions
 from wsserver.endpoints.commands import Command, ICommand, collect
 from wsserver.endpoints.raw.request import Format
 from wsserver.endpoints.routes import HELP, Router
@@ -58,6 +59,7 @@ from wsserver.hub.survey import Survey
 from wsserver.listening.ports import authority, is_loopback, is_secure, make_listeners
 from wsserver.typing import Path
 from wsserver.web.api import API
+from wsserver.web.centrifuge_http import CentrifugeHTTP
 from wsserver.web.connection import HTTPServer
 from wsserver.web.cors import CrossOrigin, describe_request
 from wsserver.web.methods import Methods
@@ -124,13 +126,11 @@ class WebSocketService(Service):
         broker = _broker(settings, reactor, now)
         self.hub = Hub(broker, reactor, Rules.from_settings(settings))
         """The channels. To publish from your application, call `hub.publish(channel, data)`."""
-        self._survey = Survey(
-            broker,
-            reactor,
-            Operations(
-                self.hub, __version__, counters=lambda: self._occupancy.metrics() if self._occupancy is not None else {}
-            ).handlers,
+        sessions = Sessions()
+        operations = Operations(
+            self.hub, __version__, counters=lambda: self._occupancy.metrics() if self._occupancy is not None else {}
         )
+        self._survey = Survey(broker, reactor, {**operations.handlers, OPERATION: sessions.answer})
         broker.deliver_to(self.hub, on_control=self._survey.on_message)
         self.management = Management(self._survey)
         """The operations of the HTTP API on connections and channels, in all server processes."""
@@ -158,6 +158,8 @@ class WebSocketService(Service):
             application_endpoints=endpoints or {},
             service=self,
         )
+        emulation = Emulation(sessions, self._survey, broker.node)
+        centrifuge = CentrifugeHTTP(emulation, self.connections, self.authorizer, self.endpoints.centrifuge)
         cross_origin = CrossOrigin(
             lambda: self.frontend.policy, settings.api_origin, refuse_calls=settings.api_insecure
         )
@@ -165,7 +167,7 @@ class WebSocketService(Service):
         self.frontend = FrontendFactory(
             find=self.endpoints.find,
             policy=Policy.of(settings, loopback_only=False),
-            http=HTTPServer(self._api(), pages, cross_origin, reactor).connection,
+            http=HTTPServer(self._api(), centrifuge.paths, pages, cross_origin, reactor).connection,
             response_headers=lambda request: cross_origin.headers(describe_request(request)),
             sockets=self.connections.sockets,
             deadlines=self.connections.deadlines,

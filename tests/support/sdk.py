@@ -99,18 +99,21 @@ def running_sdk(kind: str, url: str, options: dict[str, Any]) -> Iterator[SDK]:
     Run a client in a process until the block ends.
 
     Args:
-        kind: `javascript` or `python`.
+        kind: `javascript`, `python`, or what replaces WebSocket in the JavaScript SDK: `http_stream` or `sse`.
         url: the server's ws:// URL.
-        options: `token`, `asksForTokens`.
+        options: `token`, `asksForTokens`, `transports` (only in JavaScript, see `node.js`).
     """
     environment = dict(os.environ)
-    if kind == "javascript":
+    if kind != "python":
+        if kind != "javascript":
+            # As in a browser behind a proxy that blocks WebSocket.
+            options = {"transports": ["closed websocket", kind], **options}
         environment["NODE_PATH"] = str(install_node_packages() / "node_modules")
         command = ["node", str(SDKS / "node.js")]
     else:
         command = [sys.executable, str(SDKS / "sdk.py")]
     process = subprocess.Popen(
-        [*command, f"{url}/connection/websocket", json.dumps(options)],
+        [*command, url, json.dumps(options)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

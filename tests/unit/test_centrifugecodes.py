@@ -46,6 +46,7 @@ class CodesTests:
             3501: "bad request",
             3502: "stale",
             3503: "force disconnect",
+            3507: "permission denied",
             3508: "not available",
         }
 

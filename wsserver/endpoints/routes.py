@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from wsserver.config.settings import Settings
 from wsserver.endpoints.application import Endpoint, bind_routes
 from wsserver.endpoints.authorization import Authorizer
+from wsserver.endpoints.centrifuge.one_way import OneWayProtocol
 from wsserver.endpoints.centrifuge.pages import Pages
 from wsserver.endpoints.centrifuge.permissions import Permissions
 from wsserver.endpoints.centrifuge.protocol import CentrifugeProtocol
@@ -33,13 +34,14 @@ from wsserver.wire.protocol import ServerFactory, ServerProtocol, bind
 
 __all__ = ["HELP", "Router"]
 
-_CHANNELS, _CENTRIFUGE = "/ws", "/connection/websocket"
+_CHANNELS, _CENTRIFUGE, _ONE_WAY = "/ws", "/connection/websocket", "/connection/uni_websocket"
 
 HELP = {
     "/": "answers commands, echoes any other message",
     "/echo": "echoes every message unchanged",
     "/ws": "same as /; with ?channel=NAME, sends the channel's publications",
     "/connection/websocket": "Centrifuge client protocol (JSON), for Centrifugo SDKs",
+    "/connection/uni_websocket": "pushes of the Centrifuge protocol (JSON), for clients without an SDK",
     "/ticker": "sends messages at an interval: ?every=1s&count=3&text=tick",
 }
 """Built-in path -> what its endpoint does, for the help page."""
@@ -92,18 +94,18 @@ class Router:
             "/ws": command,
             "/ticker": bind(TickerProtocol, factory, clock=clock),
         }
-        self._paths[_CENTRIFUGE] = bind(
-            CentrifugeProtocol,
-            factory,
-            hub=hub,
-            permissions=Permissions(
+        self.centrifuge: Mapping[str, Any] = {
+            "hub": hub,
+            "permissions": Permissions(
                 hub, authorizer, Pages(settings.max_queued_bytes), personal_channel=settings.personal_channel
             ),
-            max_queued=settings.max_queued_bytes,
-            ping_interval=math.ceil(settings.ping_interval),
-            # No WebSocket pings: the Centrifuge protocol has its own.
-            autoPingInterval=0,
-        )
+            "max_queued": settings.max_queued_bytes,
+            "ping_interval": math.ceil(settings.ping_interval),
+        }
+        """The class attributes of the connections of Centrifuge clients, of any transport."""
+        # No WebSocket pings: the Centrifuge protocol has its own.
+        self._paths[_CENTRIFUGE] = bind(CentrifugeProtocol, factory, autoPingInterval=0, **self.centrifuge)
+        self._paths[_ONE_WAY] = bind(OneWayProtocol, factory, **self.centrifuge)
         routes = bind_routes(application_endpoints, factory, service)
         self._built_in = self._paths.keys() - routes.exact.keys()
         self._paths |= routes.exact
@@ -152,10 +154,11 @@ class Router:
             return endpoint
         # The URL of a Centrifuge SDK may have parameters with any name for a proxy in front of the server, so a name
         # that only resembles `channel` is accepted there.
-        if query and names_channel(query, misspelled=path != _CENTRIFUGE):
+        is_centrifuge = path in (_CENTRIFUGE, _ONE_WAY)
+        if query and names_channel(query, misspelled=not is_centrifuge):
             if path == self._serves_channels:
                 return self._push
-            return refuse_channel(path, self._serves_channels, subscribes=path == _CENTRIFUGE)
+            return refuse_channel(path, self._serves_channels, subscribes=is_centrifuge)
         return endpoint or self._find_unknown(path)
 
     def _find_prefix(self, path: Path) -> Callable[[], ServerProtocol] | None:

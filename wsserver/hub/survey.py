@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -61,13 +61,14 @@ class Survey:
         self._broker, self._clock, self._handlers = broker, clock, handlers
         self._requests: dict[str, _Request] = {}
 
-    def ask(self, name: str, arguments: Mapping[str, Any]) -> "Deferred[list[Any]]":
+    def ask(self, name: str, arguments: Mapping[str, Any], node: str = "") -> "Deferred[list[Any]]":
         """
         Send a request to all processes, including this one, and collect the answers.
 
         Args:
             name: the request's name: one of the keys of `handlers`.
             arguments: the request's arguments; they must be serializable as JSON.
+            node: the id of the only process to ask; empty for all. If it does not run, there is no answer.
 
         Returns:
             A Deferred that fires with the list of the answers, without those that are None, once all running processes
@@ -76,14 +77,18 @@ class Survey:
         """
         if len(self._requests) >= MAX_REQUESTS:
             return fail(BrokerDown(f"{MAX_REQUESTS} requests to the other processes are pending; retry later"))
-        return self._broker.nodes().addCallback(self._ask, name, arguments)
+        return self._broker.nodes().addCallback(self._ask, name, arguments, node)
 
-    def _ask(self, nodes: Collection[str], name: str, arguments: Mapping[str, Any]) -> "Deferred[list[Any]]":
+    def _ask(self, nodes: Collection[str], name: str, arguments: Mapping[str, Any], node: str) -> "Deferred[list[Any]]":
+        if node:
+            if node not in nodes:
+                return succeed([])
+            nodes = [node]
         number = f"{random.getrandbits(64):016x}"
         request = self._requests[number] = _Request(nodes)
         request.timeout = self._clock.callLater(ANSWER_TIMEOUT, self._close, number)
         message = {"ask": name, "with": arguments, "id": number, "from": self._broker.node}
-        sent = self._broker.send("", json.dumps(message).encode("utf-8"))
+        sent = self._broker.send(node, json.dumps(message).encode("utf-8"))
         sent.addErrback(lambda failure: self._close(number, failure))
         return request.done
 

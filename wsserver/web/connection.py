@@ -1,10 +1,11 @@
 """
-The HTTP side of a connection: answers the calls of the HTTP API, and passes all other requests to `twisted.web`.
+The HTTP side of a connection: answers the calls of the HTTP API and the requests of Centrifuge clients.
 
-The HTTP API does not use `twisted.web`, which needs much more CPU time for a call than the call itself: it copies the
-request into objects of its own, sorts and checks the response headers, and writes head and body separately.
+It passes all other requests to `twisted.web`, which would need much more CPU time for a call than the call itself: it
+copies the request into objects of its own, sorts and checks the response headers, and writes head and body separately.
 """
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -13,10 +14,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wsserver.endpoints.centrifuge.http_stream import HTTPStream
 from wsserver.hub.deferreds import waits
 from wsserver.web.api import API
+from wsserver.web.centrifuge_http import Handler
 from wsserver.web.cors import NO_ORIGIN, CrossOrigin, describe_request, is_api
-from wsserver.web.responses import Response, refusal_response, write_lines, write_response
+from wsserver.web.responses import (
+    Response,
+    StreamResponse,
+    refusal_response,
+    write_lines,
+    write_response,
+    write_stream_start,
+)
 from wsserver.web.site import Channel, PageSite
 from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path, show_peer
@@ -33,6 +43,7 @@ IDLE_TIMEOUT = 60
 
 _NO_ORIGIN = write_lines(NO_ORIGIN)
 
+
 ABORT_TIMEOUT = 15
 """Seconds that an idle connection may take to close, because the client does not read its last response."""
 
@@ -43,13 +54,23 @@ class HTTPServer:
 
     Args:
         api: answers the calls of the HTTP API.
+        paths: other paths that the server answers itself -> what answers, given the request head, the request body and
+            the peer's address.
         pages: the `twisted.web` site that answers all other requests.
         cross_origin: decides on calls from pages of other origins.
         reactor: the reactor, for timeouts.
     """
 
-    def __init__(self, api: API, pages: PageSite, cross_origin: CrossOrigin, reactor: IReactorTime) -> None:
+    def __init__(
+        self,
+        api: API,
+        paths: Mapping[str, Handler],
+        pages: PageSite,
+        cross_origin: CrossOrigin,
+        reactor: IReactorTime,
+    ) -> None:
         self.api = api
+        self.paths = paths
         self.pages = pages
         self.cross_origin = cross_origin
         self.reactor: Any = reactor
@@ -86,6 +107,8 @@ class HTTPConnection:
         self._frontend = frontend
         self._transport: Any = None
         self._pages: Channel | None = None
+        self._stream: HTTPStream | None = None
+        """The endless response that is being sent."""
         self._is_half_closed = False
         self._idle_since: float | None = None
         """When the last response was written, by the reactor's clock; None while a request is answered."""
@@ -111,8 +134,9 @@ class HTTPConnection:
         """
         self._idle_since = None
         fields = request.fields
+        answers = is_api(request) or request.raw_path in self._server.paths
         # A handshake without an Upgrade header is explained at every path.
-        if not is_api(request) or "sec-websocket-key" in fields:
+        if not answers or "sec-websocket-key" in fields:
             self._open_pages().serve(request, body)
         elif "origin" in fields:
             self._call_from_page(request, body)
@@ -124,6 +148,8 @@ class HTTPConnection:
         self._is_half_closed = True
         if self._pages is not None:
             self._pages.half_closed()
+        if self._stream is not None:
+            self._stream.half_closed()
 
     def loseConnection(self) -> None:
         """Close the connection after everything written so far has been sent."""
@@ -139,10 +165,12 @@ class HTTPConnection:
         """Stop the timer, and drop the response if one is pending."""
         self._stop_timer()
         self._transport = None
+        if self._stream is not None:
+            self._stream.connectionLost()
         if self._pages is not None:
             self._pages.connectionLost(reason)
 
-    # Calls of the HTTP API.
+    # Calls of the HTTP API, and requests of Centrifuge clients.
 
     def _call_from_page(self, request: Request, body: bytes) -> None:
         """Answer a preflight or refuse it; run any other call. Without the headers, the page cannot read the answer."""
@@ -160,15 +188,27 @@ class HTTPConnection:
             self._respond(Response(HTTPStatus.NO_CONTENT, write_lines(answer)), request, lines)
 
     def _call(self, request: Request, body: bytes, lines: bytes) -> None:
-        response = self._server.api.answer(request, body)
+        response: Any
+        if is_api(request):
+            response = self._server.api.answer(request, body)
+        else:
+            response = self._server.paths[request.raw_path](request, body, self._peer)
         if waits(response):
             response.addCallback(self._respond, request, lines)
         else:
             self._respond(response, request, lines)
 
-    def _respond(self, response: Response, request: Request, lines: bytes) -> None:
+    def _respond(self, response: Response | StreamResponse, request: Request, lines: bytes) -> None:
         if self._transport is None:
             # The client disconnected while the call was running.
+            return
+        if isinstance(response, StreamResponse):
+            self._stream = response.stream
+            # The stream registers itself.
+            self._transport.unregisterProducer()
+            self._stream.begin(self._transport, write_stream_start(request, response, lines), response.frame)
+            if self._is_half_closed:
+                self._stream.half_closed()
             return
         closes = request.version != (1, 1) or ("connection" in request.fields and request.names("connection", "close"))
         self._transport.write(write_response(request, response, lines, closes=closes))

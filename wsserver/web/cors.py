@@ -20,9 +20,23 @@ from wsserver.typing import Header, Origin
 from wsserver.wire.handshake import Policy, check_origin, show_origin_option
 from wsserver.wire.http11 import Refusal, Request, forbidden
 
-__all__ = ["NO_ORIGIN", "CrossOrigin", "CrossOriginRequest", "describe_request", "is_api"]
+__all__ = ["CENTRIFUGE", "NO_ORIGIN", "CrossOrigin", "CrossOriginRequest", "describe_request", "is_api"]
 
-READABLE: Final = frozenset({"/sse", "/ready", "/health", "/server.json"})
+CENTRIFUGE: Final = frozenset(
+    {
+        "/connection/http_stream",
+        "/connection/sse",
+        "/connection/uni_http_stream",
+        "/connection/uni_sse",
+        "/emulation",
+    }
+)
+"""Paths of Centrifuge clients, to which pages of allowed origins may also send data."""
+
+_GUARDED: Final = CENTRIFUGE | {"/sse"}
+"""Paths that refuse requests from pages of other origins, which would keep a connection open, or send data."""
+
+READABLE: Final = _GUARDED | {"/ready", "/health", "/server.json"}
 """Paths that pages of allowed origins may read."""
 
 _VARY: Final = ("Vary", "Origin")
@@ -38,6 +52,10 @@ NO_ORIGIN: Final = (_VARY,)
 _READ: Final = (
     ("Access-Control-Allow-Methods", "GET, HEAD"),
     ("Access-Control-Allow-Headers", "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With"),
+)
+_SEND: Final = (
+    ("Access-Control-Allow-Methods", "GET, POST"),
+    ("Access-Control-Allow-Headers", "Authorization, Cache-Control, Content-Type, X-Requested-With"),
 )
 _CALL: Final = (
     ("Access-Control-Allow-Methods", "POST"),
@@ -125,13 +143,14 @@ class CrossOrigin:
         if not request.is_preflight:
             # Without the Access-Control headers, the browser does not let the page read the response. An event stream
             # is refused as well, because it would only keep a connection open. So is a call that needs no key.
-            is_refused = request.path == "/sse" or (self._refuses_calls and _is_api(request.path))
+            is_refused = request.path in _GUARDED or (self._refuses_calls and _is_api(request.path))
             return self._refuse(request) if is_refused else None
         refusal = self._refuse(request)
         if refusal is not None:
             return refusal
         private = (("Access-Control-Allow-Private-Network", "true"),) if request.wants_private_network else ()
-        return (*(_CALL if _is_api(request.path) else _READ), _MAX_AGE, *private)
+        allowed = _CALL if _is_api(request.path) else _SEND if request.path in CENTRIFUGE else _READ
+        return (*allowed, _MAX_AGE, *private)
 
     def _refuse(self, request: CrossOriginRequest) -> Refusal | None:
         if not _is_api(request.path):

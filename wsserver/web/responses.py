@@ -13,10 +13,19 @@ from typing import Final
 import msgspec
 from twisted.web.http import datetimeToString
 
+from wsserver.endpoints.centrifuge.http_stream import HTTPStream
 from wsserver.typing import Header
 from wsserver.wire.http11 import Refusal, Request
 
-__all__ = ["SECURITY_HEADERS", "Response", "refusal_response", "write_lines", "write_response"]
+__all__ = [
+    "SECURITY_HEADERS",
+    "Response",
+    "StreamResponse",
+    "refusal_response",
+    "write_lines",
+    "write_response",
+    "write_stream_start",
+]
 
 SECURITY_HEADERS: Final = (
     (
@@ -62,6 +71,18 @@ def refusal_response(refusal: Refusal) -> Response:
     return Response(refusal.status, write_lines(headers), refusal.body)
 
 
+class StreamResponse(msgspec.Struct, frozen=True):
+    """The start of an endless response."""
+
+    stream: HTTPStream
+    lines: bytes
+    """The lines of its headers."""
+    start: bytes
+    """The first bytes of the body; may be empty."""
+    frame: bytes
+    """The commands in the request, which the stream executes."""
+
+
 _STATUS_LINES: Final = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in HTTPStatus}
 _SECURITY_LINES: Final = write_lines(SECURITY_HEADERS)
 
@@ -82,6 +103,23 @@ def write_response(request: Request, response: Response, lines: bytes, *, closes
         return start + b"\r\n"
     body = response.body
     return b"%bContent-Length: %d\r\n\r\n%b" % (start, len(body), body if request.method != "HEAD" else b"")
+
+
+def write_stream_start(request: Request, response: StreamResponse, lines: bytes) -> bytes:
+    """
+    Return the head of an endless response, and the first bytes of its body.
+
+    Args:
+        request: the request.
+        response: the response.
+        lines: the lines of more headers, which depend on the origin of the request.
+    """
+    # The connection closes after the response, so that no proxy sends another request on it.
+    head = _write_start(request.version, HTTPStatus.OK, lines, response.lines, True, int(time()))
+    if request.version != (1, 1):
+        return b"%b\r\n%b" % (head, response.start)
+    chunk = b"%x\r\n%b\r\n" % (len(response.start), response.start) if response.start else b""
+    return b"%bTransfer-Encoding: chunked\r\n\r\n%b" % (head, chunk)
 
 
 # Few entries, because the lines can contain an Origin header of up to 16 KiB.

@@ -22,6 +22,7 @@ __all__ = [
     "refused",
     "show_path",
     "show_peer",
+    "streamed",
 ]
 
 _log = Logger(namespace="wsserver.connection")
@@ -72,6 +73,31 @@ def answered(*, method: str, path: str, status: int, size: int, peer: str) -> No
         path=path,
         status=status,
         bytes=size,
+        peer=peer,
+    )
+
+
+def streamed(*, method: str, path: str, peer: str, code: int, reason: str, seconds: float) -> None:
+    """
+    Log that the endless response to an HTTP request has ended.
+
+    Args:
+        method: the request method.
+        path: the request path, formatted by `show_path`.
+        peer: the peer's address.
+        code: the code with which the client's session has ended.
+        reason: the reason of that code.
+        seconds: how long the response lasted.
+    """
+    _publish(
+        _http_log,
+        line=f"{method} {path} 200 code={code} reason={reason!r} seconds={seconds:.3f} peer={peer}",
+        method=method,
+        path=path,
+        status=200,
+        code=code,
+        reason=reason,
+        seconds=round(seconds, 3),
         peer=peer,
     )
 

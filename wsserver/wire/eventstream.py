@@ -17,6 +17,7 @@ from wsserver.wire.http11 import Refusal, Request, write_last_response
 
 __all__ = [
     "HEADERS",
+    "UNBUFFERED",
     "accepts_event_stream",
     "is_temporary",
     "temporary_response",
@@ -26,13 +27,15 @@ __all__ = [
 ]
 
 _CONTENT_TYPE: Final = "text/event-stream; charset=utf-8"
-_UNBUFFERED: Final = (
+UNBUFFERED: Final = (
     ("Cache-Control", "no-store"),
     # Without this header, nginx does not forward events until its buffer is full.
     ("X-Accel-Buffering", "no"),
 )
 
-HEADERS: Final = (("Content-Type", _CONTENT_TYPE), *_UNBUFFERED)
+"""Headers of every endless response, which keep caches and proxies from storing it."""
+
+HEADERS: Final = (("Content-Type", _CONTENT_TYPE), *UNBUFFERED)
 """Headers of every event stream."""
 
 # Without a `retry:` field, browsers wait 2 to 5 seconds.
@@ -88,4 +91,4 @@ def temporary_response(refusal: Refusal) -> bytes:
     # Keep the headers that decide whether a page of another origin may read the response. Drop the others:
     # `Retry-After` has no meaning in a 200 response.
     shared = [header for header in refusal.headers if header[0] == "Vary" or header[0].startswith("Access-Control-")]
-    return write_last_response(HTTPStatus.OK, _CONTENT_TYPE, (*_UNBUFFERED, *shared), temporary_stream(refusal))
+    return write_last_response(HTTPStatus.OK, _CONTENT_TYPE, (*UNBUFFERED, *shared), temporary_stream(refusal))

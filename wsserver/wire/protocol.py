@@ -71,8 +71,8 @@ class ServerFactory(AutobahnFactory):
         self.settings = settings
         self.work = WorkQueue(reactor)
         """Serves requests and commands of all connections in turns."""
-        self.connections: ConnectionSet[ServerProtocol] = ConnectionSet()
-        """The connections that are open or closing."""
+        self.connections: ConnectionSet[Any] = ConnectionSet()
+        """The connections that are open or closing: `ServerProtocol`s, and others with a method `close`."""
         self.sockets: ConnectionSet[Any] = ConnectionSet()
         """Every connection that is not closed: WebSocket, HTTP, or still without a request."""
         self.stopping = False

@@ -12,7 +12,7 @@ from sdk import SECRET, running_sdk, token
 from twisted.internet.threads import deferToThread
 from waiting import wait_until
 
-KINDS = ("javascript", "python")
+KINDS = ("javascript", "python", "http_stream", "sse")
 SENDS = pytest.mark.parametrize("kind", ["javascript"], indirect=True)
 """The Python SDK has no `send`."""
 OPEN = {"channel_publish": ("*",), "channel_presence": ("*",)}
@@ -145,7 +145,8 @@ class CommandTests:
         sdk.subscribe("foo")
         sdk.order("unsubscribe", channel="foo")
         assert sdk.expect("unsubscribed", of="subscription")["code"] == 0
-        wait_until(lambda: publish(server, "foo", b"nobody").delivered == 0, "unsubscribed")
+        wait_until(lambda: "foo" not in server.ask(server.service.hub.counts), "unsubscribed")
+        publish(server, "foo", b"nobody")
         sdk.subscribe("foo")
         publish(server, "foo", b"somebody")
         # Both SDKs recover from their last position, so the publication in between arrives too.
@@ -460,7 +461,7 @@ class HookTests:
         return start_server(**{f"hook_{event}": backend.url(f"/{event}") for event in events} | settings)
 
     def test_connect_sets_data_and_subscriptions_and_disconnect_reports_the_user(
-        self, start_server, start_sdk, backend
+        self, start_server, start_sdk, backend, kind
     ):
         server = self.hooked(start_server, backend, "connect", "disconnect")
         backend.answer = lambda path, body: {"result": {"user": "ann", "subs": {"c": {"data": [1]}}, "data": {"a": 1}}}
@@ -470,7 +471,8 @@ class HookTests:
         assert connected["data"] == {"a": 1}
         assert sdk.expect("subscribed", of="server")["data"] == [1]
         _, _, body = backend.requests[0]
-        assert body.items() >= {"client": connected["client"], "transport": "websocket", "protocol": "json"}.items()
+        transport = kind if kind in ("http_stream", "sse") else "websocket"
+        assert body.items() >= {"client": connected["client"], "transport": transport, "protocol": "json"}.items()
         assert body["name"] in ("js", "python")
         sdk.order("disconnect")
         wait_until(lambda: len(backend.requests) == 2, "the disconnect hook")

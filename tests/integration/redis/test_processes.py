@@ -1,13 +1,14 @@
 """Two server processes on one Redis behave as one; the presence of a killed process expires."""
 
 import json
+from http.client import HTTPConnection
 
 import pytest
 from events import Events
 from http_api import api
 from peers import TEXT
 from server_process import RedisProcess
-from waiting import wait_until
+from waiting import TIMEOUT, wait_until
 
 
 @pytest.fixture
@@ -102,6 +103,59 @@ class TwoProcessesTests:
         assert second.read()["push"]["unsubscribe"]["code"] == 2000
         assert api(one, "disconnect", {"client": second.client, "user": ""})[0] == 200
         assert int.from_bytes(second.peer.read_close().payload[:2], "big") == 3503
+
+
+class Stream:
+    """A client of the Centrifuge protocol that receives an endless HTTP response."""
+
+    def __init__(self, server):
+        self._connection = HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
+        self._connection.request("POST", "/connection/http_stream", b'{"id":1,"connect":{}}')
+        self._response = self._connection.getresponse()
+        connected = self.read()["connect"]
+        self.session, self.node = connected["session"], connected["node"]
+
+    def read(self):
+        """Read a reply or a push."""
+        while True:
+            reply = json.loads(self._response.readline())
+            if reply:
+                return reply
+
+    def send(self, server, command):
+        """Send a command to a server process; return the status of the response."""
+        request = {"session": self.session, "node": self.node, "data": json.dumps(command)}
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
+        connection.request("POST", "/emulation", json.dumps(request))
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+
+class EmulationTests:
+    """Commands in HTTP requests of their own, which reach any process."""
+
+    def test_a_command_at_one_is_executed_by_the_process_that_has_the_session(self, two):
+        one, other = two()
+        stream = Stream(other)
+        assert stream.send(one, {"id": 2, "subscribe": {"channel": "foo"}}) == 204
+        assert stream.read()["id"] == 2
+        api(one, "publish", {"channel": "foo", "data": "hello"})
+        assert stream.read()["push"]["pub"]["data"] == "hello"
+        assert stream.send(other, {"id": 3, "unsubscribe": {"channel": "foo"}}) == 204
+        assert stream.read() == {"id": 3, "unsubscribe": {}}
+
+    def test_a_session_of_a_killed_process_gets_404(self, two):
+        one, other = two()
+        stream = Stream(other)
+        other.kill()
+        assert stream.send(one, {"id": 2, "unsubscribe": {"channel": "foo"}}) == 404
+
+    def test_gets_503_while_redis_is_unavailable(self, redis, two):
+        one, other = two()
+        stream = Stream(other)
+        redis.kill()
+        wait_until(lambda: stream.send(one, {"id": 2, "unsubscribe": {"channel": "foo"}}) == 503, "refused")
 
 
 class KilledProcessTests:

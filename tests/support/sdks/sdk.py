@@ -8,7 +8,7 @@ from typing import Any
 
 import centrifuge
 
-URL, OPTIONS = sys.argv[1], json.loads(sys.argv[2])
+URL, OPTIONS = f"{sys.argv[1]}/connection/websocket", json.loads(sys.argv[2])
 NAMES = {
     "conn_info": "connInfo",
     "chan_info": "chanInfo",

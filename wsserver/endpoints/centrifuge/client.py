@@ -178,8 +178,10 @@ class Session:
         self._connection.hub.clients.add(self)
         expires, ttl = self._permissions.expiry(identity.expires_at, by_token=self._by_token)
         data = msgspec.Raw(found.data) if found.data is not None else None
-        ping = self._connection.ping_interval
-        return ConnectResult(self.client, __version__, expires, ttl, data, subs, ping, ping > 0)
+        connection = self._connection
+        ping, session, node = connection.ping_interval, connection.session_id, connection.node
+        pong = ping > 0 and not connection.is_one_way
+        return ConnectResult(self.client, __version__, expires, ttl, data, subs, ping, pong, session, node)
 
     def _abort_connect(self) -> None:
         self._ended = True

@@ -30,6 +30,13 @@ class Connection(Protocol):
     ping_interval: ClassVar[int]
     """Seconds between pings; 0 for none."""
 
+    is_one_way: ClassVar[bool]
+    """Whether the client only receives: it sends neither commands nor pongs after it has connected."""
+    session_id: str
+    """The secret with which the client sends commands in HTTP requests of their own; empty if it does not."""
+    node: str
+    """The id of this server process, if the client sends such requests; else empty."""
+
     @property
     def form(self) -> Hashable:
         """What determines the bytes of a push on the wire: equal values mean equal bytes."""

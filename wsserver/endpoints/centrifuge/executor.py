@@ -90,6 +90,10 @@ class Executor(CentrifugeOutput):
     ping_interval: ClassVar[int]
     """Seconds between pings; 0 for none. An integer, because the reply to `connect` announces whole seconds."""
 
+    is_one_way: ClassVar[bool] = False
+    """Whether the client only receives: it sends neither commands nor pongs after it has connected."""
+    session_id = node = ""
+
     context: ClientContext
 
     # Provided by the transport.
@@ -273,7 +277,9 @@ class Executor(CentrifugeOutput):
 
     def _reply(self, answer: Answer, command: Command) -> None:
         if isinstance(answer, Disconnect):
-            assert self.session is not None
+            if self.session is None:
+                # The connection was closed while the command was executed.
+                return
             # The client receives what it published before, even in the same frame.
             for channel in list(self.session.channels):
                 self.hub.deliver_pending(channel)
@@ -315,7 +321,9 @@ class Executor(CentrifugeOutput):
     def _ping(self) -> None:
         deadlines = self.factory.deadlines
         self._next_ping = deadlines.call_later(self.ping_interval, self._ping)
-        if self._pong_deadline is None:
+        if self.is_one_way:
+            self.send_payload(self.codec.ping)
+        elif self._pong_deadline is None:
             self._pong_deadline = deadlines.call_later(self.factory.settings.ping_timeout, self._pong_timed_out)
             self.send_payload(self.codec.ping)
 

@@ -41,7 +41,7 @@ from wsserver.jsonfields import write
 from wsserver.typing import JSONText
 from wsserver.wire.frames import FIN_BINARY
 
-__all__ = ["PROTOBUF", "ProtobufCodec"]
+__all__ = ["PROTOBUF", "ProtobufCodec", "read_emulation"]
 
 MAX_VARINT_BYTES: Final = 5
 """Maximum size in bytes of the varint in front of a message, which is enough for 32 bits."""
@@ -227,6 +227,28 @@ _REQUESTS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "sub_refresh": lambda message: SubRefresh(message.channel, message.token),
 }
 """Method -> a function that makes the request from its message. Of several methods, the first one counts."""
+
+
+# Requests to `/emulation`.
+
+_read_emulation: Final = message_class("EmulationRequest").FromString
+
+
+def read_emulation(body: bytes) -> tuple[str, str, bytes]:
+    """
+    Read the body of a request to `/emulation`.
+
+    Returns:
+        The id of the session, the id of the server process, and the commands.
+
+    Raises:
+        ValueError: the body is not a request in Protobuf.
+    """
+    try:
+        request = _read_emulation(body)
+    except (DecodeError, UnicodeDecodeError):
+        raise ValueError("expected an EmulationRequest of the Centrifuge protocol in Protobuf") from None
+    return request.session, request.node, request.data
 
 
 # Replies and pushes.

@@ -5,9 +5,9 @@ Source: https://centrifugal.dev/docs/transports/client_protocol.
 """
 
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, ClassVar
 
-from wsserver.centrifugecodes import CLOSE_CODES
+from wsserver.centrifugecodes import centrifuge_code
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import find_token, select_subprotocol
 from wsserver.endpoints.centrifuge.executor import Executor
@@ -25,6 +25,12 @@ class CentrifugeProtocol(Executor, SubscriberProtocol):
     """The WebSocket connection of a client that speaks the Centrifuge protocol."""
 
     __slots__ = (*Executor.SLOTS, "_is_receiving")
+
+    transport_name: ClassVar[str] = "websocket"
+    """The name of the transport, as shown to the backend."""
+
+    choose_codec = staticmethod(choose_codec)
+    """Chooses the form of the protocol, given the parameters of the URL and the subprotocols; or refuses both."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,14 +52,16 @@ class CentrifugeProtocol(Executor, SubscriberProtocol):
         query = handshake.query or {}
         offered = self._accept.offered if self._accept is not None else ()
         if query or offered:
-            codec = choose_codec(query, offered)
+            codec = self.choose_codec(query, offered)
             if isinstance(codec, Refusal):
                 raise Denied(codec)
             self.codec = codec
         token = find_token(query, handshake.all("authorization"), offered)
         if isinstance(token, Refusal):
             raise Denied(token)
-        caller = self.permissions.authorizer.caller("websocket", self.codec.name, handshake.headers, self._shown_peer)
+        caller = self.permissions.authorizer.caller(
+            self.transport_name, self.codec.name, handshake.headers, self._shown_peer
+        )
         self.context = ClientContext(caller, handshake.host)
         self.token = token or ""
         chosen = super().onConnect(request)
@@ -111,8 +119,7 @@ class CentrifugeProtocol(Executor, SubscriberProtocol):
             code: the close code. Those in `CLOSE_CODES` are replaced by the code that SDKs know for the same cause.
             reason: the close reason.
         """
-        known = CLOSE_CODES.get(code)
-        super().close(*((known.code, f"{known.reason}: {reason}") if known is not None else (code, reason)))
+        super().close(*centrifuge_code(code, reason))
 
     def abandon(self) -> None:
         """Drop the connection without waiting for the Close frame of the client."""

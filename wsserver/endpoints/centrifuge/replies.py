@@ -21,6 +21,7 @@ __all__ = [
     "PUBLISHED",
     "UNSUBSCRIBED",
     "ConnectResult",
+    "DisconnectPush",
     "HistoryResult",
     "Message",
     "MessagePush",
@@ -99,6 +100,10 @@ class ConnectResult(Result, frozen=True):
     """Seconds between pings; 0 for none."""
     pong: bool = False
     """Whether the server expects pongs."""
+    session: str = ""
+    """The secret with which the client sends commands in HTTP requests of their own; empty if it does not."""
+    node: str = ""
+    """The id of the server process that the client must name in these requests; empty if it makes none."""
 
 
 class UnsubscribeResult(Result, frozen=True):
@@ -158,6 +163,15 @@ class UnsubscribePush(Message, frozen=True):
     """The end of a subscription that the client did not end itself."""
 
     name: ClassVar[bytes] = b"unsubscribe"
+
+    code: int
+    reason: str
+
+
+class DisconnectPush(Message, frozen=True):
+    """The reason why the server closes the connection, for transports without close codes."""
+
+    name: ClassVar[bytes] = b"disconnect"
 
     code: int
     reason: str

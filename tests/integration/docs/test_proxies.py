@@ -1,0 +1,36 @@
+"""The official JavaScript SDK through nginx with the configuration of docs/how-to/proxies.md."""
+
+import pytest
+from nginx import running_nginx
+from pytest_twisted import blockon
+from sdk import running_sdk
+from twisted.internet.threads import deferToThread
+
+
+@pytest.fixture
+def server(start_server):
+    """Start a server that permits clients everything on every channel."""
+    options = {"channel_allow": ("*",), "channel_publish": ("*",)}
+    return blockon(deferToThread(lambda: start_server(**options)))
+
+
+class NginxTests:
+    """nginx passes on each message at once."""
+
+    @pytest.mark.parametrize("buffering", ["on", "off"])
+    @pytest.mark.parametrize("kind", ["javascript", "http_stream", "sse"])
+    def test_a_client_connects_publishes_and_receives(self, server, tmp_path, kind, buffering):
+        with (
+            running_nginx(tmp_path, server.port, f"proxy_buffering {buffering};") as port,
+            running_sdk(kind, f"ws://127.0.0.1:{port}", {}) as sdk,
+        ):
+            sdk.order("connect")
+            assert sdk.expect("connected")["transport"] == ("websocket" if kind == "javascript" else kind)
+            sdk.subscribe("foo")
+            for number in range(3):
+                sdk.call("publish", channel="foo", data=number)
+            assert sdk.publications(3) == [0, 1, 2]
+            server.ask(lambda: server.service.hub.publish("foo", "x" * 100_000))
+            assert sdk.publications(1) == ["x" * 100_000]
+            sdk.order("disconnect")
+            assert sdk.expect("disconnected")["code"] == 0

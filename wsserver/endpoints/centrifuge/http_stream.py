@@ -1,0 +1,252 @@
+"""
+A Centrifuge client whose replies and pushes are the endless body of an HTTP response.
+
+Browsers use it where a proxy blocks WebSocket. The client sends its first commands with the request, and each further
+one in a request of its own (`wsserver.endpoints.centrifuge.emulation`). The session is the same as over a WebSocket.
+
+A disconnect is a `disconnect` push and the end of the response, because a response has no close code.
+
+Sources: `handler_http_stream.go`, `handler_sse.go` of centrifugal/centrifuge.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any, Final
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from wsserver.centrifugecodes import CONNECTION_CLOSED, SERVER_ERROR, centrifuge_code
+from wsserver.endpoints.centrifuge.codec import Codec
+from wsserver.endpoints.centrifuge.executor import MAX_QUEUED_COMMANDS, Executor
+from wsserver.endpoints.centrifuge.permissions import ClientContext
+from wsserver.endpoints.centrifuge.replies import DisconnectPush
+from wsserver.wire.fastpath import CLOSED, CLOSING, CONNECTING, OPEN, Output
+from wsserver.wire.linger import LINGER
+from wsserver.wire.protocol import ServerFactory
+from wsserver.wire.timers import Deadline
+
+__all__ = ["HTTPStream", "bind_stream", "write_delimited", "write_events", "write_lines"]
+
+# At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
+_log = Logger(namespace="wsserver.centrifuge")
+
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+def write_lines(payload: bytes) -> bytes:
+    """Return replies and pushes, which are separated by line feeds, with one per line."""
+    return payload + b"\n"
+
+
+def write_events(payload: bytes) -> bytes:
+    """Return replies and pushes, which are separated by line feeds, as one Server-Sent Event each."""
+    return b"data: %b\n\n" % payload.replace(b"\n", b"\n\ndata: ")
+
+
+def write_delimited(payload: bytes) -> bytes:
+    """Return replies and pushes in Protobuf unchanged: each begins with its length."""
+    return payload
+
+
+@implementer(IPushProducer)
+class HTTPStream(Executor, Output):
+    """
+    The connection of a client that receives an endless response.
+
+    Args:
+        codec: the client's form of the protocol.
+        write: writes a payload as a part of the response: `write_lines`, `write_events` or `write_delimited`.
+        context: the client.
+        token: the token in the headers of the request; empty if there was none.
+        origin: the Origin header of the request; empty if there was none.
+        ended: called with the code and the reason when the response has ended.
+    """
+
+    # What every connection uses, so that an idle connection needs no dictionary.
+    __slots__ = (
+        *Executor.SLOTS,
+        "_abort_deadline",
+        "_ended",
+        "_is_chunked",
+        "_send_queue",
+        "_write",
+        "_write_blocked",
+        "form",
+        "origin",
+        "session_id",
+        "state",
+    )
+
+    def __init__(
+        self,
+        codec: Codec,
+        write: Callable[[bytes], bytes],
+        context: ClientContext,
+        *,
+        token: str,
+        session_id: str,
+        origin: str,
+        is_chunked: bool,
+        ended: Callable[[int, str], object],
+    ) -> None:
+        super().__init__()
+        self.codec, self._write, self.context, self.token = codec, write, context, token
+        self.session_id, self.origin = session_id, origin
+        self._is_chunked = is_chunked
+        """Whether the response is sent in chunks (RFC 9112 section 7.1); HTTP/1.0 does not have them."""
+        self.form: Hashable = (context.caller.transport, codec.name, is_chunked)
+        self.state = CONNECTING
+        self._writable, self._send_queue = True, None
+        self._write_blocked = False
+        self._abort_deadline: Deadline | None = None
+        self._ended = ended
+
+    # Opening.
+
+    def begin(self, transport: Any, head: bytes, frame: bytes) -> None:
+        """
+        Send the head of the response, and execute the commands of the request.
+
+        Args:
+            transport: the transport of the connection. The stream becomes its producer.
+            head: the head of the response, and the first bytes of its body.
+            frame: the commands.
+        """
+        self.transport = transport
+        self.state = OPEN
+        self.factory.connections.add(self)
+        transport.registerProducer(self, True)
+        transport.write(head)
+        self.start()
+        self.receive(frame)
+        self._submit()
+
+    # Receiving.
+
+    def receive_more(self, frame: bytes) -> bool:
+        """
+        Execute commands that arrived in a request of their own.
+
+        Returns:
+            False if too many commands are waiting, so that these are not executed.
+        """
+        waiting = self._frames or ()
+        size = self._commands_size + sum(map(len, waiting))
+        if size and (size + len(frame) > self.maxMessagePayloadSize or len(waiting) >= MAX_QUEUED_COMMANDS):
+            return False
+        self.receive(frame)
+        self._submit()
+        return True
+
+    def pause_reading(self) -> None:
+        """Do nothing: `receive_more` limits the commands that wait."""
+
+    def resume_reading(self) -> None:
+        """Do nothing; see `pause_reading`."""
+
+    # Sending.
+
+    def write_message(self, payload: bytes) -> bytes:
+        """Return the part of the response for replies and pushes."""
+        part = self._write(payload)
+        return b"%x\r\n%b\r\n" % (len(part), part) if self._is_chunked else part
+
+    write_reply = write_message
+
+    def _send(self, frames: bytes, count: int, size: int) -> None:  # noqa: ARG002
+        if self.state == OPEN:
+            self.transport.write(frames)
+
+    def _write_collected(self) -> None:
+        """Do nothing: the stream writes at once."""
+
+    def _has_ended(self) -> bool:
+        return self.state != OPEN
+
+    # Closing.
+
+    def close(self, code: int, reason: str) -> None:
+        """
+        Close the connection.
+
+        Args:
+            code: the close code, for which SDKs may know another one.
+            reason: the close reason.
+        """
+        self.fail(*centrifuge_code(code, reason))
+
+    def fail(self, code: int, reason: str) -> None:
+        """Send a `disconnect` push, and end the response."""
+        if self.state == OPEN:
+            self.transport.write(self.write_message(self.codec.push("", DisconnectPush(code, reason))))
+            self._end(code, reason)
+
+    def half_closed(self) -> None:
+        """End the response: the client has closed its sending side, and may have disconnected."""
+        self._end(CONNECTION_CLOSED.code, CONNECTION_CLOSED.reason)
+
+    def abandon(self) -> None:
+        """Drop the connection without waiting until the client has read what was sent."""
+        self.transport.abortConnection()
+
+    def connectionLost(self) -> None:
+        """End the session: the client has disconnected, or the response has ended."""
+        self._stop(CONNECTION_CLOSED.code, CONNECTION_CLOSED.reason)
+        self.state = CLOSED
+        if self._abort_deadline is not None:
+            self._abort_deadline.cancel()
+        self.factory.connections.discard(self)
+
+    def _end(self, code: int, reason: str) -> None:
+        if self.state != OPEN:
+            return
+        if self._is_chunked:
+            self.transport.write(_LAST_CHUNK)
+        self._stop(code, reason)
+        self.transport.unregisterProducer()
+        # The client has `LINGER` seconds to read what is already written.
+        self._abort_deadline = self.factory.deadlines.call_later(LINGER, self.transport.abortConnection)
+        self.transport.loseConnection()
+
+    def _stop(self, code: int, reason: str) -> None:
+        if self.state == OPEN:
+            self.state = CLOSING
+            self._writable, self._send_queue = False, None
+            self.stop(code, reason)
+            self._ended(code, reason)
+
+    def _crash(self, failure: Failure) -> None:
+        _log.failure("a stream failed", failure)
+        self.fail(SERVER_ERROR.code, SERVER_ERROR.reason)
+
+    # Flow control: IPushProducer.
+
+    def pauseProducing(self) -> None:
+        """Queue further messages: the client does not read."""
+        self._write_blocked = True
+        self.hold()
+
+    def resumeProducing(self) -> None:
+        """Resume sending and executing commands: the client reads again."""
+        self._write_blocked = False
+        # Before the reply to `connect`, publications remain queued.
+        self.release()
+        self.factory.work.submit(self)
+
+    def stopProducing(self) -> None:
+        """Do nothing: `connectionLost` is called, too."""
+
+
+def bind_stream(stream: type[HTTPStream], factory: ServerFactory, **attributes: Any) -> type[HTTPStream]:
+    """
+    Return a subclass of a stream with the server's options as class attributes.
+
+    Args:
+        stream: the class.
+        factory: the server's factory, which streams share with WebSocket connections.
+        attributes: further class attributes: those of a `CentrifugeProtocol`.
+    """
+    limit = factory.maxMessagePayloadSize
+    return type(stream.__name__, (stream,), {"factory": factory, "maxMessagePayloadSize": limit, **attributes})
