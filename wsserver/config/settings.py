@@ -134,6 +134,17 @@ BY_CHANNEL: Mapping[str, Option] = {
         "stream|cache",
         False,
     ),
+    "delta": Option(
+        "delta",
+        a_choice("off", "requested", "always"),
+        show,
+        "off",
+        "Which publications Centrifuge clients that request deltas receive as deltas: none (off), those that are "
+        "published with delta (requested), or all (always). Default: off.",
+        CHANNELS,
+        "off|requested|always",
+        False,
+    ),
     **{
         name: Option(name, a_flag, show, False, text, CHANNELS, "", False)
         for name, text in (

@@ -73,8 +73,18 @@ class QueuedOutput:
         """Send or queue publications of one channel. The channel's slow-consumer policy applies to the queue."""
         if self._send_queue is None:
             self._send(batch.frames, batch.count, batch.size)
-        else:
-            self._enqueue(self._send_queue, batch, SlowConsumerPolicy(self.hub.rules.for_channel(batch.channel).slow))
+            return
+        policy = self._policy_of(batch.channel)
+        if batch.plain is not None and policy is not SlowConsumerPolicy.CLOSE:
+            batch = batch.plain()
+        self._enqueue(self._send_queue, batch, policy)
+
+    def may_drop(self, channel: ChannelName) -> bool:
+        """Return whether messages are queued, and the publications of a channel may be dropped from the queue."""
+        return self._send_queue is not None and self._policy_of(channel) is not SlowConsumerPolicy.CLOSE
+
+    def _policy_of(self, channel: ChannelName) -> SlowConsumerPolicy:
+        return SlowConsumerPolicy(self.hub.rules.for_channel(channel).slow)
 
     def send_in_order(self, frames: bytes, count: int, size: int) -> None:
         """

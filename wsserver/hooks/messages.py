@@ -157,6 +157,8 @@ class Published(JSONStruct, frozen=True, kw_only=True):
     """Whether to leave the publication out of the channel's stream."""
     tags: dict[str, Nullable[str]] | None = None
     idempotency_key: Nullable[str] = ""
+    delta: Nullable[bool] = False
+    """Whether subscribers may receive the publication as a delta."""
 
     def __post_init__(self) -> None:
         """Replace null tags by empty ones, as Go's decoder does."""

@@ -26,6 +26,7 @@ __all__ = [
     "IDEMPOTENT_FOR",
     "UNFRAMED",
     "Broker",
+    "DeltaSubscriber",
     "Listener",
     "Subscriber",
     "first_cause",
@@ -204,7 +205,10 @@ class Subscriber(Protocol):
     """A receiver of a channel's publications: a client connection, or its subscription to one channel."""
 
     kind: Hashable
-    """Subscribers with an equal `kind` receive identical frames, so the frames are encoded once for all of them."""
+    """
+    Subscribers with an equal `kind` receive identical frames, so the frames are encoded once for all of them. A
+    `DeltaSubscriber` has a `wsserver.hub.delta.DeltaKind`.
+    """
 
     def frame(self, channel: ChannelName, publication: Publication) -> bytes:
         """Return a publication encoded for subscribers of this kind: as a WebSocket frame or as an SSE event."""
@@ -226,3 +230,17 @@ class Subscriber(Protocol):
 
     def on_permission_revoked(self, channel: ChannelName) -> None:
         """Handle the end of the subscription: Redis no longer permits the server to read the channel."""
+
+
+class DeltaSubscriber(Subscriber, Protocol):
+    """
+    A subscriber that receives a publication as a delta if possible: as its differences from the publication before.
+
+    Of the subscribers of one kind, those with the same `base` receive identical frames.
+    """
+
+    base: Publication | None
+    """The last publication that the subscriber has received, for certain; None if there is none."""
+
+    def delta_frame(self, channel: ChannelName, publication: Publication, base: Publication | None) -> bytes:
+        """Return a publication encoded for subscribers of this kind that have received `base` immediately before."""

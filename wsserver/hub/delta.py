@@ -10,11 +10,13 @@ This module does not use Twisted, a clock or a socket. `_speedups` contains a co
 
 import struct
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final
+from collections.abc import Hashable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from wsserver.wire import frames
 
-__all__ = ["MIN_SAVING", "create_delta", "py_create_delta"]
+__all__ = ["MIN_SAVING", "DeltaKind", "cached_delta", "create_delta", "py_create_delta"]
 
 MIN_SAVING: Final = 16
 """
@@ -204,3 +206,13 @@ create_delta = py_create_delta
 
 if not TYPE_CHECKING and frames.COMPILED:
     create_delta = frames.SPEEDUPS.create_delta
+
+cached_delta: Final = lru_cache(maxsize=4)(create_delta)
+"""`create_delta` with a cache of the last results: subscribers of different kinds receive the same deltas."""
+
+
+class DeltaKind(NamedTuple):
+    """The `Subscriber.kind` of subscribers that receive deltas."""
+
+    kind: Hashable
+    """The kind of the same subscribers without deltas."""

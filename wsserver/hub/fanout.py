@@ -4,17 +4,22 @@ Fan-out: deliver the publications that a channel received in one event-loop iter
 The publications are encoded as frames once for each kind of subscriber. The frames are joined, and one compiled loop
 writes them to every subscriber. If there are very many subscribers, the loop is spread over several iterations of the
 event loop; each subscriber still receives a channel's publications in order.
+
+Subscribers that receive deltas have their `base`: the last publication that they have received. The frames for them are
+encoded once for each kind and each base. Almost always, all subscribers of a kind have the same base.
 """
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
+import msgspec
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from wsserver.hub.broker import UNFRAMED
+from wsserver.hub.delta import DeltaKind
 from wsserver.hub.publication import Publication
 from wsserver.hub.send_queue import Batch
 from wsserver.typing import ChannelName
@@ -102,6 +107,10 @@ class FanOut:
             if kind is UNFRAMED:
                 self._start(channel, subscribers, partial(_receive, channel, tuple(publications)), len(publications))
                 continue
+            if type(kind) is DeltaKind:
+                delivery = _DeltaDelivery(channel, tuple(publications))
+                self._start(channel, subscribers, delivery, delivery.cost)
+                continue
             batch, whole = _frame(channel, subscribers[0], publications)
             if batch.count:
                 self._start(channel, subscribers, partial(_deliver, batch), 1 + len(batch.frames) // BYTES_PER_WRITE)
@@ -172,13 +181,84 @@ class FanOut:
         self.refill()
 
 
+class _DeltaEncoder:
+    """
+    Encodes successive publications for subscribers that have the same base.
+
+    Args:
+        first: any of the subscribers; its methods encode the frames.
+        base: the publication that the subscribers have received last; None if there is none.
+        chained: whether each publication is the base of the next one. If not, all are encoded without a delta.
+    """
+
+    def __init__(self, first: Any, base: Publication | None, *, chained: bool) -> None:
+        self.event_frame = first.event_frame
+        self._delta_frame = first.delta_frame
+        self._chained = chained
+        self._base = self.last = base
+        """`_base` keeps the base alive. `last` is the publication that was encoded last."""
+
+    def frame(self, channel: ChannelName, publication: Publication) -> bytes:
+        """Return a publication encoded for these subscribers."""
+        frame: bytes = self._delta_frame(channel, publication, self.last if self._chained else None)
+        self.last = publication
+        return frame
+
+
+class _DeltaDelivery:
+    """
+    Delivers publications and presence events to subscribers of one `DeltaKind`: the function `act` of a job.
+
+    The frames are encoded when the job reaches the first subscriber with a base. So the base is what the subscriber has
+    really received by then, or what is in its send queue and will not be dropped.
+
+    Args:
+        channel: the channel's name.
+        publications: the publications and presence events, in order.
+    """
+
+    def __init__(self, channel: ChannelName, publications: Sequence[Any]) -> None:
+        self._channel = channel
+        self._publications = publications
+        size = sum(len(one.data) for one in publications if isinstance(one, Publication))
+        self.cost = 1 + size // BYTES_PER_WRITE
+        """The number of writes that serving one subscriber counts as, if no delta is smaller than the publication."""
+        self._encoded: dict[int, tuple[_DeltaEncoder, Batch, bool]] = {}
+        """The id of a base -> the encoder, which keeps the base alive, and the results of `_frame`."""
+
+    def __call__(self, subscribers: list[Any]) -> None:
+        """Serve several subscribers."""
+        groups: dict[int, list[Any]] = {}
+        for one in subscribers:
+            groups.setdefault(id(one.base), []).append(one)
+        for base, group in groups.items():
+            if base not in self._encoded:
+                self._encoded[base] = self._encode(group[0])
+            encoder, batch, whole = self._encoded[base]
+            for one in group:
+                one.base = encoder.last
+            if batch.count:
+                _deliver(batch, group)
+            if not whole:
+                _notify_missed(self._channel, True, group)
+
+    def _encode(self, first: Any) -> tuple[_DeltaEncoder, Batch, bool]:
+        encoder = _DeltaEncoder(first, first.base, chained=True)
+        batch, whole = _frame(self._channel, encoder, self._publications)
+
+        def encode_plain() -> Batch:
+            return _frame(self._channel, _DeltaEncoder(first, None, chained=False), self._publications)[0]
+
+        return encoder, msgspec.structs.replace(batch, plain=cache(encode_plain)), whole
+
+
 def _frame(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tuple[Batch, bool]:
     """
     Encode publications and presence events as frames for one kind of subscriber.
 
     Args:
         channel: the channel's name.
-        first: any subscriber of that kind; its methods encode the frames.
+        first: any subscriber of that kind, or a `_DeltaEncoder`; its methods encode the frames.
         publications: the publications and presence events, in order.
 
     Returns:

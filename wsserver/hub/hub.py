@@ -296,6 +296,7 @@ class Hub:
         tags: Mapping[str, str] | None = None,
         idempotency_key: str = "",
         skip_history: bool = False,
+        delta: bool = False,
     ) -> "Deferred[Receipt]":
         """
         Publish to a channel, for the subscribers in all processes.
@@ -310,6 +311,7 @@ class Hub:
                 publication with the same key within the last 300 seconds, nothing is published, and the receipt has the
                 position of that earlier publication.
             skip_history: whether to leave the publication out of the history; it then has no offset.
+            delta: whether subscribers may receive the publication as a delta; see the channel option `delta`.
 
         Returns:
             A Deferred that fires with a `Receipt` once the publication is published. It fails with `BrokerDown` if the
@@ -320,7 +322,7 @@ class Hub:
             ValueError: the channel's name is invalid, a text cannot be encoded as UTF-8, or `data` is not JSON.
         """
         name = check_name(channel)
-        publication = make_publication(data, json=json, info=info, tags=tags)
+        publication = make_publication(data, json=json, info=info, tags=tags, delta=delta)
         check_text("idempotency_key", idempotency_key)
         try:
             return as_deferred(self.send(name, publication, idempotency_key, skip_history=skip_history))

@@ -69,11 +69,13 @@ class Content(Parameters, frozen=True, kw_only=True):
     tags: Nullable[dict[str, Nullable[str]]] = {}
     idempotency_key: Nullable[str] = ""
     skip_history: Nullable[bool] = False
+    delta: Nullable[bool] = False
+    """Whether subscribers may receive the publication as a delta."""
 
     def __post_init__(self) -> None:
         """Raise a ValueError if a parameter is not supported, or if the idempotency key is too long."""
         # Not the method of `JSONStruct`, which would look at all parameters: publications must be fast.
-        if None in (self.b64data, self.tags, self.idempotency_key, self.skip_history):
+        if None in (self.b64data, self.tags, self.idempotency_key, self.skip_history, self.delta):
             self.set_defaults()
         self.check_supported()
         if self.idempotency_key and len(self.idempotency_key.encode("utf-8")) > _MAX_KEY:
@@ -90,10 +92,10 @@ class Content(Parameters, frozen=True, kw_only=True):
         """
         tags = replace_nulls(self.tags, "") if self.tags else None
         if self.b64data:
-            return Publication(decode_base64(self.b64data), tags=tags)
+            return Publication(decode_base64(self.b64data), tags=tags, delta=self.delta)
         if self.data is None:
             raise ValueError("data: expected data, or b64data")
-        return Publication(bytes(self.data), json=True, tags=tags)
+        return Publication(bytes(self.data), json=True, tags=tags, delta=self.delta)
 
 
 class Publish(Content, frozen=True, kw_only=True):

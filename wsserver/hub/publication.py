@@ -42,6 +42,8 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     """Names and values that are sent together with the data."""
     rewound: bool = False
     """Whether the subscriber receives the publication because of a rewind: it was published before it subscribed."""
+    delta: bool = False
+    """Whether the publisher requests that subscribers receive a delta; see the channel option `delta`."""
 
     def as_bytes(self) -> bytes:
         """
@@ -98,6 +100,7 @@ def make_publication(
     json: bool = False,
     info: ClientInfo | None = None,
     tags: Mapping[str, str] | None = None,
+    delta: bool = False,
 ) -> Publication:
     """
     Create a publication from the arguments that an embedding application has passed, after checking them.
@@ -107,6 +110,7 @@ def make_publication(
         json: whether `data` is a JSON text.
         info: the client that publishes; None if the publisher is not a client.
         tags: names and values that are sent together with the data.
+        delta: whether subscribers may receive a delta of it.
 
     Returns:
         The publication, without an offset.
@@ -134,7 +138,7 @@ def make_publication(
     elif isinstance(data, str):
         # As a JSON string, because a text such as "42" is also valid JSON, and subscribers would receive a number.
         content, json = write(data), True
-    return Publication(content, json=json, info=info, tags=dict(tags) if tags else None)
+    return Publication(content, json=json, info=info, tags=dict(tags) if tags else None, delta=delta)
 
 
 def check_text(name: str, value: str) -> str:
@@ -181,7 +185,7 @@ def check_int(name: str, value: int) -> int:
 
 
 # The format of a publication in Redis: a header, a line feed, and the data. The header is a JSON object with `json`,
-# `info` and `tags`, as far as the publication has them. If it has none of them, the header is empty.
+# `delta`, `info` and `tags`, as far as the publication has them. If it has none of them, the header is empty.
 
 
 MAX_CACHED_HEADER: Final = 512
@@ -191,6 +195,8 @@ MAX_CACHED_HEADER: Final = 512
 def pack(publication: Publication) -> bytes:
     """Serialize a publication for Redis, without its offset and epoch."""
     header = [b'"json":true'] if publication.json else []
+    if publication.delta:
+        header.append(b'"delta":true')
     if publication.info is not None:
         header.append(b'"info":' + write_info(publication.info))
     if publication.tags:
@@ -231,14 +237,15 @@ def assemble(header: bytes, data: bytes, offset: int, epoch: str) -> Publication
     """
     if not header:
         return Publication(data, offset, epoch)
-    json, info, tags = _read_header(header) if len(header) > MAX_CACHED_HEADER else _read_cached_header(header)
-    return Publication(data, offset, epoch, json, info, dict(tags) if tags else None)
+    found = _read_header(header) if len(header) > MAX_CACHED_HEADER else _read_cached_header(header)
+    json, info, tags, delta = found
+    return Publication(data, offset, epoch, json, info, dict(tags) if tags else None, delta=delta)
 
 
-def _read_header(line: bytes) -> tuple[bool, ClientInfo | None, Mapping[str, str] | None]:
+def _read_header(line: bytes) -> tuple[bool, ClientInfo | None, Mapping[str, str] | None, bool]:
     header = jsonlib.loads(line)
     info = read_info(jsonlib.dumps(header["info"])) if "info" in header else None
-    return bool(header.get("json")), info, header.get("tags")
+    return bool(header.get("json")), info, header.get("tags"), bool(header.get("delta"))
 
 
 # A publisher's header rarely changes from one publication to the next.

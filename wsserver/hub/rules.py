@@ -67,6 +67,11 @@ class Rule:
     What a Centrifuge client that recovers receives: `stream`, every publication that it missed; or `cache`, only the
     last publication. The names of the field and of its values are Centrifugo's.
     """
+    delta: str = "off"
+    """
+    Which publications subscribers that request deltas receive as deltas: none (`off`), those whose publisher requests
+    it (`requested`), or all (`always`).
+    """
     slow: str = "close"
     """The slow consumer policy: `close`, `drop-oldest` or `latest`; see `wsserver.hub.send_queue`."""
 

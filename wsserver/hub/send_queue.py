@@ -7,7 +7,7 @@ This module does not use Twisted, a clock or a socket.
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from enum import StrEnum
 from itertools import count
 from typing import Final, NamedTuple
@@ -47,6 +47,8 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     """Total size in bytes of their data, without the framing."""
     newest: tuple[bytes, int] | None = None
     """The frame of the last publication, and the size of its data in bytes; None if there are only presence events."""
+    plain: "Callable[[], Batch] | None" = None
+    """Returns the same batch without deltas, for a queue that may drop publications; None if it never has deltas."""
 
 
 class Loss(NamedTuple):

@@ -179,7 +179,13 @@ class Stream:
         self._expires = now + keep.ttl
         self.offset += 1
         publication = Publication(
-            publication.data, self.offset, self.epoch, publication.json, publication.info, publication.tags
+            publication.data,
+            self.offset,
+            self.epoch,
+            publication.json,
+            publication.info,
+            publication.tags,
+            delta=publication.delta,
         )
         kept.append(publication)
         size = self.size + len(publication.data) + _OVERHEAD

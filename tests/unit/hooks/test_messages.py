@@ -46,6 +46,7 @@ VALID = {
     "channels": st.lists(NAMES, max_size=3),
     "subs": st.dictionaries(NAMES, st.fixed_dictionaries({}, optional={"info": ANY_JSON}), max_size=3),
     "skip_history": st.booleans(),
+    "delta": st.booleans(),
     "tags": st.dictionaries(st.text(), st.text(), max_size=3),
     "idempotency_key": st.text(),
 }
@@ -169,8 +170,8 @@ class ResponseTests:
         assert read_connected(result(expire_at=given)).expire_at == expected
 
     def test_reads_the_data_tags_and_options_of_a_publish_result(self):
-        body = result(data={"a": 1}, skip_history=True, tags={"a": "b"}, idempotency_key="k")
-        expected = Published(data=b'{"a": 1}', skip_history=True, tags={"a": "b"}, idempotency_key="k")
+        body = result(data={"a": 1}, skip_history=True, tags={"a": "b"}, idempotency_key="k", delta=True)
+        expected = Published(data=b'{"a": 1}', skip_history=True, tags={"a": "b"}, idempotency_key="k", delta=True)
         assert read_published(body) == expected
 
     @pytest.mark.parametrize(
@@ -327,6 +328,7 @@ class ResponseTests:
         assert connected.user == fields.get("user", "")
         assert set(connected.subs) == {*fields.get("channels", ()), *fields.get("subs", ())}
         assert published.skip_history is fields.get("skip_history", False)
+        assert published.delta is fields.get("delta", False)
         assert published.tags == fields.get("tags")
         assert published.idempotency_key == fields.get("idempotency_key", "")
 

@@ -46,6 +46,7 @@ def test_parses_a_publication_with_its_position():
         (Publication(b"{}\n{}"), b"\n{}\n{}"),
         (Publication(b'"42"', json=True), b'{"json":true}\n"42"'),
         (Publication(b'{"a":\n1}', json=True, tags={"a": "b"}), b'{"json":true,"tags":{"a":"b"}}\n{"a":\n1}'),
+        (Publication(b"1", json=True, delta=True), b'{"json":true,"delta":true}\n1'),
         (Publication(b"\xff", info=ClientInfo("c", "u")), b'{"info":{"client":"c","user":"u"}}\n\xff'),
     ],
 )

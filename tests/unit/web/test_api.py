@@ -81,6 +81,7 @@ PUBLISH = st.fixed_dictionaries(
         "tags": st.sampled_from([{}, {"a": "b"}, {"a": None}, {"a": 1}, None]),
         "idempotency_key": st.sampled_from(["", "one", "k" * 300, None]),
         "skip_history": st.sampled_from([True, False, None, 1]),
+        "delta": st.sampled_from([True, False, None, "x"]),
         "version": st.sampled_from([0, 1, None, "", {}]),
     },
 )

@@ -27,7 +27,7 @@ PARAMETERS = st.dictionaries(
         [
             *("channel", "channels", "data", "b64data", "tags", "idempotency_key", "skip_history", "limit", "since"),
             *("reverse", "pattern", "user", "client", "disconnect", "whitelist", "expire_at", "expired", "info"),
-            *("recover_since", "version", "session", "new"),
+            *("recover_since", "version", "session", "new", "delta"),
         ]
     ),
     VALUES,

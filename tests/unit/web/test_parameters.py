@@ -49,7 +49,7 @@ class ValidParametersTests:
 
         content = plain(p.Content, data=1)
         assert content.publication() == Publication(b"1", json=True, tags=None)
-        assert (content.idempotency_key, content.skip_history) == ("", False)
+        assert (content.idempotency_key, content.skip_history, content.delta) == ("", False, False)
         history = plain(p.History, channel="c")
         assert (history.limit, history.since, history.reverse) == (0, None, False)
         assert plain(p.Disconnect, user="u").disconnect is None

@@ -79,6 +79,17 @@ class Codec(Protocol):
     def publication(self, channel: str, publication: Publication) -> bytes:
         """Write the push of a publication."""
 
+    def delta_publication(self, channel: str, publication: Publication, base: Publication | None) -> bytes:
+        """
+        Write the push of a publication for a client that receives deltas.
+
+        Args:
+            channel: the channel's name.
+            publication: the publication.
+            base: the publication that the client has received immediately before. If it is None, or if the delta of
+                both is not smaller, the data is written completely.
+        """
+
     def presence_event(self, channel: str, info: ClientInfo, *, join: bool) -> bytes:
         """Write the push of a join event, or of a leave event if `join` is False."""
 

@@ -20,6 +20,7 @@ from wsserver.jsonfields import (
 )
 
 __all__ = [
+    "FOSSIL",
     "MAX_COMMANDS",
     "REJECT_UNRECOVERED",
     "RPC",
@@ -39,6 +40,9 @@ __all__ = [
 
 MAX_COMMANDS: Final = 1000
 """Maximum number of commands in a frame. Centrifugo does not limit this number, but the size of a frame to 64 KiB."""
+
+FOSSIL: Final = "fossil"
+"""The only format of deltas, `Subscribe.delta`."""
 
 REJECT_UNRECOVERED: Final = 2
 """Bit of `Subscribe.flag`: the client wants an error if its position cannot be recovered."""
@@ -86,6 +90,8 @@ class Subscribe(JSONStruct, frozen=True):
     tf: JSONField = None
     """A filter by tags, which is not supported."""
     data: JSONField = None
+    delta: Nullable[str] = ""
+    """The format of the deltas that the client wants to receive: `fossil`, or empty for no deltas."""
 
     def __post_init__(self) -> None:
         """Check the number that the decoder cannot check."""

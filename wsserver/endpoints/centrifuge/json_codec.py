@@ -34,6 +34,7 @@ from wsserver.endpoints.centrifuge.commands import (
 )
 from wsserver.endpoints.centrifuge.replies import ConnectResult, Message, SubscribeResult
 from wsserver.hub.clients import ClientInfo, write_info
+from wsserver.hub.delta import cached_delta
 from wsserver.hub.publication import Publication
 from wsserver.jsonfields import HalfPairError, TooDeepError, decode, decode_replacing, write
 from wsserver.typing import JSONText
@@ -83,6 +84,10 @@ class JSONCodec:
         """Write the push of a publication."""
         return _push(channel, b"pub", _publication(publication))
 
+    def delta_publication(self, channel: str, publication: Publication, base: Publication | None) -> bytes:
+        """Write the push of a publication for a client that receives deltas."""
+        return _push(channel, b"pub", _delta_publication(publication, base))
+
     def presence_event(self, channel: str, info: ClientInfo, *, join: bool) -> bytes:
         """Write the push of a join or leave event."""
         return _push(channel, b"join" if join else b"leave", b'{"info":%b}' % write_info(info))
@@ -116,7 +121,11 @@ def _with_publications(result: SubscribeResult) -> SubscribeResult:
     """Replace the publications of a result by their JSON texts, as raw values."""
     if not result.publications:
         return result
-    texts: Any = tuple(msgspec.Raw(_publication(one)) for one in result.publications)
+    if result.delta:
+        written = map(_delta_publication, result.publications, (None, *result.publications))
+    else:
+        written = map(_publication, result.publications)
+    texts: Any = tuple(map(msgspec.Raw, written))
     return msgspec.structs.replace(result, publications=texts)
 
 
@@ -142,16 +151,31 @@ def _value(value: Any) -> bytes:
 
 
 def _publication(publication: Publication) -> bytes:
+    """Write a publication as a JSON object."""
+    data, shown = _data(publication)
+    return shown.as_object(JSONText(_on_one_line(data)))
+
+
+def _delta_publication(publication: Publication, base: Publication | None) -> bytes:
+    """Write a publication, whose data is a string: its JSON text, or the delta of it and the JSON text of the base."""
+    data, shown = _data(publication)
+    delta = cached_delta(_data(base)[0], data) if base is not None else None
+    if delta is None:
+        return shown.as_object(JSONText(write(data.decode("utf-8"))))
+    return shown.as_object(JSONText(write(delta.decode("utf-8"))), b',"delta":true')
+
+
+def _data(publication: Publication) -> tuple[JSONText, Publication]:
     """
-    Write a publication as a JSON object.
+    Return the data of a publication as JSON text, and the publication with the tags to show.
 
     JSON cannot hold bytes, so data that is not valid UTF-8 is written as base64, with the tag `encoding`.
     """
     data = publication.as_json()
     if data is not None:
-        return publication.as_object(JSONText(_on_one_line(data)))
+        return data, publication
     tags = {**(publication.tags or {}), "encoding": "base64"}
-    return msgspec.structs.replace(publication, tags=tags).as_object(publication.as_base64())
+    return publication.as_base64(), msgspec.structs.replace(publication, tags=tags)
 
 
 def _on_one_line(text: bytes) -> bytes:

@@ -80,6 +80,10 @@ class OneWayCodec(JSONCodec):
         """Write the push of a publication."""
         return super().publication(channel, publication)[_WRAPPER:-1]
 
+    def delta_publication(self, channel: str, publication: Publication, base: Publication | None) -> bytes:
+        """Write the push of a publication for a client that receives deltas."""
+        return super().delta_publication(channel, publication, base)[_WRAPPER:-1]
+
     def presence_event(self, channel: str, info: ClientInfo, *, join: bool) -> bytes:
         """Write the push of a join or leave event."""
         return super().presence_event(channel, info, join=join)[_WRAPPER:-1]

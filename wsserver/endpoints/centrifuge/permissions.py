@@ -354,4 +354,6 @@ def _read_answer(
         publication = msgspec.structs.replace(publication, data=answer.data, json=True)
     if answer.tags:
         publication = msgspec.structs.replace(publication, tags=answer.tags)
+    if answer.delta:
+        publication = msgspec.structs.replace(publication, delta=True)
     return PublishGrant(publication, answer.idempotency_key, answer.skip_history)

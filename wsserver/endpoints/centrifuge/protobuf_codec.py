@@ -10,6 +10,7 @@ https://protobuf.dev/programming-guides/encoding/.
 This module does not use Twisted, a clock or a socket.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -34,8 +35,9 @@ from wsserver.endpoints.centrifuge.commands import (
     Unsubscribe,
 )
 from wsserver.endpoints.centrifuge.protobuf_schema import MESSAGES, message_class
-from wsserver.endpoints.centrifuge.replies import HistoryResult, Message, PresenceResult
+from wsserver.endpoints.centrifuge.replies import HistoryResult, Message, PresenceResult, SubscribeResult
 from wsserver.hub.clients import ClientInfo
+from wsserver.hub.delta import cached_delta
 from wsserver.hub.publication import Publication
 from wsserver.jsonfields import write
 from wsserver.typing import JSONText
@@ -107,6 +109,10 @@ class ProtobufCodec:
     def publication(self, channel: str, publication: Publication) -> bytes:
         """Write the push of a publication."""
         return _push(channel, _field(_PUSHES["pub"][0], _publication(publication).SerializeToString()))
+
+    def delta_publication(self, channel: str, publication: Publication, base: Publication | None) -> bytes:
+        """Write the push of a publication for a client that receives deltas."""
+        return _push(channel, _field(_PUSHES["pub"][0], _delta_publication(publication, base).SerializeToString()))
 
     def presence_event(self, channel: str, info: ClientInfo, *, join: bool) -> bytes:
         """Write the push of a join or leave event."""
@@ -195,6 +201,7 @@ def _subscribe(message: Any) -> Subscribe:
         message.type,
         tf=JSONText(b"{}") if message.HasField("tf") else None,
         data=message.data or None,
+        delta=message.delta,
     )
 
 
@@ -303,7 +310,9 @@ def _fill(message: Any, content: Message, encoded: str = "") -> None:
                 # An empty result must be in the mapping, too.
                 _fill(message.subs[channel], result)
         elif name == "publications":
-            message.publications.extend(map(_publication, value))
+            with_deltas = isinstance(content, SubscribeResult) and content.delta
+            bases = (None, *value) if with_deltas else itertools.repeat(None)
+            message.publications.extend(map(_delta_publication, value, bases))
         else:
             setattr(message, name, bytes(value) if isinstance(value, msgspec.Raw) else value)
 
@@ -312,6 +321,15 @@ def _publication(publication: Publication) -> Any:
     message = _PublicationMessage(data=publication.data, offset=publication.offset, tags=publication.tags)
     if publication.info is not None:
         message.info.CopyFrom(_info(publication.info))
+    return message
+
+
+def _delta_publication(publication: Publication, base: Publication | None) -> Any:
+    """Write a publication, whose data may be the delta of it and the base."""
+    message = _publication(publication)
+    delta = cached_delta(base.data, publication.data) if base is not None else None
+    if delta is not None:
+        message.data, message.delta = delta, True
     return message
 
 

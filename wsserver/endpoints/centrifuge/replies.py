@@ -82,6 +82,8 @@ class SubscribeResult(Result, frozen=True):
     offset: int = 0
     publications: tuple[Publication, ...] = ()
     """The recovered publications."""
+    delta: bool = False
+    """Whether the client receives deltas, also in `publications`: each is written as its delta of the one before."""
 
 
 class ConnectResult(Result, frozen=True):

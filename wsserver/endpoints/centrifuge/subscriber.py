@@ -16,8 +16,10 @@ from wsserver.endpoints.centrifuge.permissions import SubscribeGrant
 from wsserver.endpoints.centrifuge.replies import MessagePush
 from wsserver.endpoints.subscriber import Subscription
 from wsserver.hub.clients import ClientInfo
+from wsserver.hub.delta import DeltaKind
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
+from wsserver.hub.send_queue import Batch
 from wsserver.jsonfields import write
 from wsserver.typing import ChannelName
 
@@ -44,12 +46,16 @@ class ChannelSubscription(Subscription):
         info: the client's info, which presence and events show to other clients.
         events: whether the client receives join and leave events.
         server_side: whether the server made the subscription, not the client.
+        delta: which publications the client receives as deltas: a value of `Rule.delta`; `off` if the client has not
+            requested deltas.
     """
 
     __slots__ = (
+        "_always_delta",
         "_channels",
         "_events",
         "answered",
+        "base",
         "expiry_timer",
         "grant",
         "info",
@@ -60,14 +66,25 @@ class ChannelSubscription(Subscription):
     )
 
     def __init__(
-        self, channels: Any, grant: SubscribeGrant, info: ClientInfo, *, events: bool, server_side: bool
+        self,
+        channels: Any,
+        grant: SubscribeGrant,
+        info: ClientInfo,
+        *,
+        events: bool,
+        server_side: bool,
+        delta: str = "off",
     ) -> None:
         super().__init__(channels.connection, grant.channel)
         self._channels = channels
         self._events = events
         self.grant = grant
         self.info = info
-        self.kind: Hashable = ("centrifuge", events, self.connection.form)
+        kind = "centrifuge", events, self.connection.form
+        self.kind: Hashable = DeltaKind(kind) if delta != "off" else kind
+        self._always_delta = delta == "always"
+        self.base: Publication | None = None
+        """If the client receives deltas: the last publication that it has received, or will certainly receive."""
         self.server_side = server_side
         self.expiry_timer: WallClockTimer | None = None
         """The timer that ends the subscription when it expires; None if it does not expire."""
@@ -83,6 +100,19 @@ class ChannelSubscription(Subscription):
         """Return the frame of a `pub` push."""
         frame: bytes = self.connection.write_message(self.connection.codec.publication(channel, one))
         return frame
+
+    def delta_frame(self, channel: ChannelName, one: Publication, base: Publication | None) -> bytes:
+        """Return the frame of a `pub` push for a client that receives deltas, and has received `base` before."""
+        if not (one.delta or self._always_delta):
+            base = None
+        frame: bytes = self.connection.write_message(self.connection.codec.delta_publication(channel, one, base))
+        return frame
+
+    def deliver(self, batch: Batch) -> None:
+        """Send or queue a batch on the connection."""
+        super().deliver(batch)
+        if self.base is not None and self.connection.may_drop(self.channel):
+            self.base = None
 
     def event_frame(self, channel: ChannelName, event: PresenceEvent) -> bytes:
         """Return the frame of a `join` or `leave` push; empty if the client does not receive these events."""

@@ -30,6 +30,7 @@ from wsserver.centrifugecodes import (
     Unsubscription,
 )
 from wsserver.endpoints.centrifuge.commands import (
+    FOSSIL,
     REJECT_UNRECOVERED,
     History,
     Presence,
@@ -57,6 +58,7 @@ from wsserver.endpoints.centrifuge.unconfirmed import Sent
 from wsserver.errors import BrokerDown
 from wsserver.hub.clients import ClientInfo
 from wsserver.hub.deferreds import MaybeDeferred, may_wait, then, waits
+from wsserver.hub.delta import DeltaKind
 from wsserver.hub.hub import Joined
 from wsserver.hub.names import MAX_CHANNELS, parse_name
 from wsserver.hub.publication import Publication
@@ -182,6 +184,8 @@ class Channels:
             return BAD_REQUEST.because("subscribe without a channel")
         if request.type or request.tf is not None:
             return BAD_REQUEST_ERROR.because("expected a subscription to a stream (type) without a filter (tf)")
+        if request.delta not in ("", FOSSIL):
+            return BAD_REQUEST.because(f"delta: expected {FOSSIL}, got {quote(request.delta)}")
         if request.channel in self.subscriptions:
             return ALREADY_SUBSCRIBED
         if len(self.subscriptions) >= MAX_CHANNELS:
@@ -228,9 +232,12 @@ class Channels:
             # The backend has subscribed the client in the meantime.
             return ALREADY_SUBSCRIBED
         events = self._permissions.receives_events(self.context, channel, requested=request.join_leave)
-        subscription = ChannelSubscription(self, grant, self._info(grant), events=events, server_side=server_side)
-        self.subscriptions[channel] = subscription
         rule = self._hub.rules.for_channel(channel)
+        delta = rule.delta if request.delta == FOSSIL else "off"
+        subscription = ChannelSubscription(
+            self, grant, self._info(grant), events=events, server_side=server_side, delta=delta
+        )
+        self.subscriptions[channel] = subscription
         rewind = rewind_of(request, rule)
         try:
             joined = self._hub.subscribe(
@@ -272,7 +279,7 @@ class Channels:
         if grant.expires_at:
             self._watch_expiry(subscription)
         self._hub.presence.join(channel, subscription.info)
-        return self._result(grant, request, joined, rewinds=rewinds)
+        return self._result(subscription, request, joined, rewinds=rewinds)
 
     @may_wait
     def _fill_in_epoch(self, channel: ChannelName, since: Position) -> Generator[Any, Any, Position]:
@@ -282,8 +289,11 @@ class Channels:
         page = yield self._hub.history(channel)
         return Position(since.offset, page.position.epoch)
 
-    def _result(self, grant: SubscribeGrant, request: Subscribe, joined: Joined, *, rewinds: bool) -> SubscribeResult:
+    def _result(
+        self, subscription: ChannelSubscription, request: Subscribe, joined: Joined, *, rewinds: bool
+    ) -> SubscribeResult:
         position, publications, recovered, _ = joined
+        grant = subscription.grant
         expires, ttl = self._permissions.expiry(grant.expires_at, by_token=grant.by_token)
         data = msgspec.Raw(grant.data) if grant.data is not None else None
         positioned, offset, epoch = False, 0, ""
@@ -294,7 +304,9 @@ class Channels:
                 offset = request.offset
         was_recovering = request.recover or rewinds
         return SubscribeResult(
-            was_recovering, recovered, expires, ttl, data, positioned, positioned, epoch, offset, tuple(publications)
+            *(was_recovering, recovered, expires, ttl, data, positioned, positioned, epoch, offset),
+            publications=tuple(publications),
+            delta=isinstance(subscription.kind, DeltaKind),
         )
 
     def _info(self, grant: SubscribeGrant | None) -> ClientInfo:
