@@ -46,7 +46,6 @@ from wsserver.endpoints.unknown_paths import decide_catch_all
 from wsserver.errors import ListenError, SettingError
 from wsserver.hooks.client import HTTPHooks
 from wsserver.hooks.interface import Hooks
-from wsserver.hooks.messages import EVENTS
 from wsserver.hub.access import Access
 from wsserver.hub.broker import Broker
 from wsserver.hub.hub import Hub
@@ -134,7 +133,7 @@ class WebSocketService(Service):
         broker.deliver_to(self.hub, on_control=self._survey.on_message)
         self.management = Management(self._survey)
         """The operations of the HTTP API on connections and channels, in all server processes."""
-        self.hooks: Hooks = _hooks(settings, reactor)
+        self.hooks: Hooks = HTTPHooks.from_settings(settings, reactor)
         """Sends the webhook requests to the backend."""
         self._occupancy = self._report_occupancy(settings) if settings.hook_channel else None
         tokens, self._jwks = tokens_of(settings, reactor, broker.consume)
@@ -382,11 +381,6 @@ def tokens_of(
     from wsserver.auth.jwks import make_tokens  # noqa: PLC0415
 
     return make_tokens(settings, reactor, consume)
-
-
-def _hooks(settings: Settings, reactor: Any) -> Hooks:
-    urls = {event: url for event in EVENTS if (url := getattr(settings, f"hook_{event}"))}
-    return HTTPHooks(urls, timeout=settings.hook_timeout, reactor=reactor)
 
 
 def _max_connections(settings: Settings) -> int:

@@ -47,6 +47,7 @@ KINDS = {
     "close": "close",
     "close_all": "close",
     "because": "close",
+    "_close": "close",
     "_closed": "close",
     "_invalid": "close",
     "failHandshake": "error",

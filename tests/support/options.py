@@ -53,6 +53,7 @@ DEFAULTS = {
     "hook_publish": "",
     "hook_rpc": "",
     "hook_message": "",
+    "hook_message_raw": False,
     "hook_disconnect": "",
     "hook_channel": "",
     "hook_timeout": 2.0,

@@ -213,6 +213,13 @@ class ChannelSettings(ConnectionSettings):
         "it, the server closes the connection with 3508.",
         metavar="URL",
     )
+    hook_message_raw: bool = option(
+        _HOOKS,
+        a_flag,
+        False,
+        "Also pass the messages of raw subscribers, which are clients of /ws?channel=, to the message hook. Without "
+        "this option, the server closes the connection of a raw subscriber that sends a message with 1008.",
+    )
     hook_disconnect: str = option(
         _HOOKS,
         a_web_url("http://127.0.0.1:3000/disconnect"),

@@ -117,6 +117,7 @@ class Router:
             hub=hub,
             authorizer=authorizer,
             default_format=Format(settings.channel_format),
+            accepts_messages=settings.hook_message_raw,
             max_queued=settings.max_queued_bytes,
             close_on_gap=settings.gap == "close",
         )

@@ -12,7 +12,10 @@ from typing import Any
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.web.client import Agent
 
+from wsserver.config.settings import Settings
+from wsserver.errors import SettingError
 from wsserver.hooks.messages import (
+    EVENTS,
     TEMPORARY,
     Answered,
     Caller,
@@ -59,6 +62,19 @@ class HTTPHooks:
         agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)
         self.queues = {event: HookQueue(event, url, agent, timeout, reactor) for event, url in urls.items()}
         """Event -> the queue that sends its requests, and counts them."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings, reactor: Any) -> "HTTPHooks":
+        """
+        Return the hooks that the server's options define.
+
+        Raises:
+            SettingError: an option needs another one.
+        """
+        if settings.hook_message_raw and not settings.hook_message:
+            raise SettingError("hook_message_raw", "expected --hook-message to be set as well")
+        urls = {event: url for event in EVENTS if (url := getattr(settings, f"hook_{event}"))}
+        return cls(urls, timeout=settings.hook_timeout, reactor=reactor)
 
     @property
     def events(self) -> frozenset[str]:
@@ -135,7 +151,12 @@ class HTTPHooks:
         return self.queues["rpc"].request(request, caller.headers, read_answered)
 
     def message(
-        self, caller: Caller, *, data: bytes | None = None
+        self,
+        caller: Caller,
+        *,
+        data: bytes | None = None,
+        b64data: str | None = None,
+        channels: Sequence[ChannelName] | None = None,
     ) -> "Deferred[Answered | HookError | HookDisconnect]":
         """
         Pass a client's message to the backend.
@@ -143,11 +164,13 @@ class HTTPHooks:
         Args:
             caller: the client.
             data: the data of the message; None for none.
+            b64data: the data in base64 instead, if it is a binary message of a raw subscriber.
+            channels: the channels that a raw subscriber is subscribed to; None for a Centrifuge client.
 
         Returns:
             A Deferred that fires with the answer. It never fails.
         """
-        request = write_request(caller, user=caller.user, data=data)
+        request = write_request(caller, user=caller.user, data=data, b64data=b64data, channels=channels)
         return self.queues["message"].request(request, caller.headers, read_answered)
 
     def disconnected(self, caller: Caller, *, code: int, reason: str) -> None:

@@ -49,7 +49,12 @@ class Hooks(Protocol):
         """Pass a client's call to the backend."""
 
     def message(
-        self, caller: Caller, *, data: bytes | None = None
+        self,
+        caller: Caller,
+        *,
+        data: bytes | None = None,
+        b64data: str | None = None,
+        channels: Sequence[ChannelName] | None = None,
     ) -> "Deferred[Answered | HookError | HookDisconnect]":
         """Pass a client's message to the backend."""
 

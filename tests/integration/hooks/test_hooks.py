@@ -1,5 +1,6 @@
 """Hooks call a backend over HTTP: a backend that answers, and one that fails in each possible way."""
 
+import json
 import threading
 
 import pytest
@@ -13,8 +14,9 @@ from waiting import wait_until
 from wsserver.hooks.client import HTTPHooks
 from wsserver.hooks.messages import TEMPORARY, Caller, Connected, HookDisconnect, HookError, Published, Subscribed
 from wsserver.hooks.requester import MAX_AT_ONCE, MAX_BYTES, MAX_WAITING
+from wsserver.hub.channel_events import ChannelEvent
 
-EVENTS = ("connect", "subscribe", "publish", "disconnect")
+EVENTS = ("connect", "subscribe", "publish", "rpc", "message", "disconnect", "channel")
 HEADERS = (("cookie", "session=1"), ("user-agent", "browser"), ("x-real-ip", "192.0.2.1"))
 CALLER = Caller(client="c1", transport="websocket", protocol="json", user="42", headers=HEADERS)
 
@@ -86,6 +88,33 @@ class AnswerTests:
             ("/publish", "42", "news"),
             ("/publish", "42", "else"),
         ]
+
+    def test_rpc_and_message_send_the_data_and_return_data_and_publications(self, backend, ask):
+        backend.answer = lambda path, body: {"result": {"data": body, "publish": [{"channel": "c", "data": 1}]}}
+        common = {"client": "c1", "transport": "websocket", "protocol": "json", "encoding": "json", "user": "42"}
+        answer = ask("rpc", "add", data=b"[1,2]")
+        assert json.loads(answer.content().data) == {**common, "method": "add", "data": [1, 2]}
+        assert [one.channel for one in answer.publish] == ["c"]
+        answer = ask("message", data=b"null")
+        assert json.loads(answer.content().data) == {**common, "data": None}
+        assert {headers["cookie"] for _, headers, _ in backend.requests} == {"session=1"}
+
+    def test_channel_events_are_taken_unless_there_is_no_answer_or_a_temporary_error(self, backend, ask):
+        """They are about no client, so the server forwards no headers."""
+
+        def send():
+            event = ChannelEvent("news", True, 5)
+            return blockingCallFromThread(reactor, lambda: ask.hooks.channel_events([event]))
+
+        answers = [{}, {"error": {"code": 403}}, {"error": {"code": 503, "temporary": True}}, None]
+        assert [(setattr(backend, "answer", lambda *_, a=answer: a), send())[1] for answer in answers] == [
+            *(True, True),
+            *(False, False),
+        ]
+        path, headers, body = backend.requests[0]
+        assert path == "/channel?key=secret"
+        assert "cookie" not in headers
+        assert body == {"events": [{"channel": "news", "type": "occupied", "time_ms": 5}]}
 
     def test_disconnect_sends_code_and_reason_and_ignores_the_answer(self, backend, ask):
         backend.answer = lambda path, body: b"HTTP/1.1 204 No Content\r\n\r\n"

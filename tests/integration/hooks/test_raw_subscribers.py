@@ -1,9 +1,12 @@
 """Raw subscribers on a server with hooks: what the backend decides, and what the API can do with them."""
 
+import time
+
 import pytest
+from backend import Backend
 from events import Events
 from http_api import KEY, ok
-from peers import close_payload, handshake_request
+from peers import BINARY, TEXT, close_payload, handshake_request
 from waiting import wait_until
 
 COOKIE = "Cookie: session=1"
@@ -20,6 +23,61 @@ def status(server, path, *headers):
     with server.connect() as peer:
         peer.send(handshake_request(path, *headers))
         return peer.read_response()
+
+
+class MessageTests:
+    """The message hook with --hook-message-raw."""
+
+    def test_messages_reach_the_backend_in_order_and_its_answers_the_client_and_the_channel(
+        self, start_server, backend
+    ):
+        server = hooked(start_server, backend, "connect", "message", hook_message_raw=True)
+
+        def answer(path, body):
+            if path == "/connect":
+                return {"result": {"user": "42", "channels": ["chat"]}}
+            content = {"b64data": body["b64data"]} if "b64data" in body else {"data": body["data"]}
+            return {"result": {**content, "publish": [{"channel": channel, **content} for channel in body["channels"]]}}
+
+        backend.answer = answer
+        with server.open("/ws?channel=chat", COOKIE) as sender, server.open("/ws?channel=chat", COOKIE) as other:
+            for number in range(50):
+                sender.send_frame(TEXT, b"%d" % number)
+            sender.send_frame(BINARY, b"\xff\x00")
+            assert [other.read_frame().payload for _ in range(51)] == [*(b"%d" % n for n in range(50)), b"\xff\x00"]
+            received = [sender.read_frame() for _ in range(102)]
+            assert [frame.opcode for frame in received[-2:]] == [BINARY, BINARY]
+        messages = [(headers, body) for path, headers, body in backend.requests if path == "/message"]
+        assert [body.get("data") for _, body in messages] == [*map(str, range(50)), None]
+        headers, body = messages[-1]
+        assert headers["cookie"] == "session=1"
+        assert body.pop("client")
+        assert body == {
+            "transport": "websocket",
+            "protocol": "raw",
+            "encoding": "binary",
+            "user": "42",
+            "channels": ["chat"],
+            "b64data": "/wA=",
+        }
+        assert messages[0][1]["encoding"] == "json"
+
+    def test_a_slow_or_dead_backend_loses_messages_but_no_client(self, start_server, backend):
+        """The next message is passed on."""
+        server = hooked(start_server, backend, "message", hook_message_raw=True, hook_timeout=0.3)
+        backend.answer = lambda path, body: time.sleep(0.6) or {"result": {"data": "late"}}
+        with server.open("/ws?channel=chat") as peer:
+            peer.send_frame(TEXT, b"slow")
+            wait_until(lambda: server.service.hooks.queues["message"].failed == 1, "the timeout")
+            port = backend.port
+            backend.close()
+            peer.send_frame(TEXT, b"dead")
+            wait_until(lambda: server.service.hooks.queues["message"].failed == 2, "the failure")
+            again = Backend(port)
+            again.answer = lambda path, body: {"result": {"data": "back"}}
+            peer.send_frame(TEXT, b"alive")
+            assert peer.read_frame().payload == b"back"
+            again.close()
 
 
 class ConnectTests:

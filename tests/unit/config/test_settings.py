@@ -222,6 +222,7 @@ VALUES = {
     "token_leeway": ({"0": 0.0, "5s": 5.0, "20s": 20.0}, ["-1", "21s"]),
     "token_no_expiry": FLAG,
     "anonymous": FLAG,
+    "hook_message_raw": FLAG,
     "insecure": FLAG,
     "catch_all": ({"auto": "auto", "on": "on", "OFF": "off"}, ["", "true", "maybe"]),
     "reply_prefix": (

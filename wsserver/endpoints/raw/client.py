@@ -5,6 +5,7 @@ The HTTP API and the timer for the expiry of the client's token act on the conne
 """
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from wsserver.auth.verifier import WallClockTimer
@@ -53,6 +54,11 @@ class RawClient:
         self._since = authorizer.time()
         self._end = end
         self._expiry: WallClockTimer | None = None
+
+    @property
+    def caller(self) -> Caller:
+        """The description of the client that the backend receives, with its user."""
+        return replace(self._caller, user=self.user)
 
     @property
     def channels(self) -> Collection[ChannelName]:

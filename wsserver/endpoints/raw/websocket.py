@@ -8,6 +8,7 @@ from twisted.python.failure import Failure
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import Admitted, Credentials, select_subprotocol
 from wsserver.endpoints.raw.formats import gap_notice, write_publication
+from wsserver.endpoints.raw.messages import MessageQueue
 from wsserver.endpoints.raw.positions import refuse_subscription
 from wsserver.endpoints.raw.request import Format
 from wsserver.endpoints.raw.subscription import RawSubscription
@@ -16,7 +17,7 @@ from wsserver.hooks.messages import Caller
 from wsserver.hub.publication import Publication
 from wsserver.typing import ChannelName
 from wsserver.wire.fastpath import CLOSED, CONNECTING
-from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, build
+from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, build, is_utf8
 from wsserver.wire.http11 import Refusal
 from wsserver.wire.protocol import ConnectionRequest, Denied
 
@@ -36,9 +37,14 @@ _kind = lru_cache(maxsize=256)(_Kind)
 
 
 class RawProtocol(SubscriberProtocol, RawSubscription):
-    """The connection of a raw subscriber: receive-only, and subscribed to the channels that its URL names."""
+    """The connection of a raw subscriber, which is subscribed to the channels that its URL names."""
 
     default_format: ClassVar[Format]
+    accepts_messages: ClassVar[bool]
+    """Whether messages are passed to the backend. If not, subscribers are receive-only."""
+
+    _messages: MessageQueue | None = None
+    """The client's messages to the backend; None before the first one."""
     sends_event_ids = False
     kind: _Kind
 
@@ -82,15 +88,40 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
         super().resumeProducing()
         self.read_page()
 
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
-        """Close with 1008: subscribers are receive-only."""
-        self.close(CloseCode.POLICY_VIOLATION, "this connection is receive-only; publish over HTTP or Redis")
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """Pass a message to the backend; close with 1008 if subscribers are receive-only."""
+        hooks = self.authorizer.hooks_for("message")
+        if hooks is None or not self.accepts_messages:
+            self.close(CloseCode.POLICY_VIOLATION, "this connection is receive-only; publish over HTTP or Redis")
+            return
+        if self._messages is None:
+            assert self.subscribe_request is not None
+            assert self._client is not None
+            self._messages = MessageQueue(
+                self.hub,
+                hooks,
+                self._client.caller,
+                self.subscribe_request.channels,
+                max_size=self.maxMessagePayloadSize,
+                send=self._send_data,
+                close=self.fail,
+            )
+        self._messages.add(payload, isBinary)
+
+    def _send_data(self, content: Publication) -> None:
+        """Send data that the backend has sent to this client only: JSON as text, other bytes as a binary message."""
+        payload = content.as_bytes()
+        is_text = content.json and is_utf8(payload) and not self.kind.binary
+        self.send_in_order(self.write_frame(FIN_TEXT if is_text else FIN_BINARY, payload), 1, len(payload))
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         """Unsubscribe from the channels, even if the opening handshake was not completed, and notify the backend."""
         # Unsubscribe before the server removes the connection: once a stopping server has removed the last one, it
         # sends no more hooks.
         self.unsubscribe(*self.ended)
+        messages, self._messages = self._messages, None
+        if messages is not None:
+            messages.clear()
         super().connectionLost(reason)
 
     def frame(self, channel: ChannelName, publication: Publication) -> bytes:
