@@ -12,6 +12,7 @@ import { explainEnding } from './explain.js';
  * @typedef {object} Parts
  * @property {HTMLFormElement} form
  * @property {HTMLInputElement} name
+ * @property {HTMLSelectElement} rewind
  * @property {HTMLButtonElement} toggle Subscribes and unsubscribes: one button, so that focus stays on it.
  * @property {HTMLFormElement} publishForm
  * @property {HTMLInputElement} data
@@ -28,15 +29,15 @@ export class Channel {
   /** @param {Parts} parts */
   constructor(parts) {
     this.#parts = parts;
-    const { form, log, name, publishForm, toggle } = parts;
+    const { form, log, name, publishForm, rewind, toggle } = parts;
     this.#connection = new Connection({
       onState: (state) => {
         toggle.textContent = state === 'CLOSED' ? 'Subscribe' : 'Unsubscribe';
-        name.readOnly = state !== 'CLOSED';
+        name.readOnly = rewind.disabled = state !== 'CLOSED';
       },
       onOpened: () => log.event({ title: `Subscribed to ${name.value}`, mood: 'good' }),
       onMessage: (data) => log.received(data),
-      onClosed: (ending) => this.#showEnding(ending, name.value),
+      onClosed: (ending) => this.#showEnding(ending, name.value, this.#query()),
     });
     form.addEventListener('submit', (event) => {
       event.preventDefault();
@@ -52,19 +53,23 @@ export class Channel {
     });
   }
 
+  #query() {
+    const { name, rewind } = this.#parts;
+    return `channel=${encodeURIComponent(name.value)}${rewind.value && `&rewind=${rewind.value}`}`;
+  }
+
   #subscribe() {
-    const { base, name } = this.#parts;
-    const url = new URL(`ws?format=raw&channel=${encodeURIComponent(name.value)}`, base);
-    this.#connection.open(url.href, []);
+    this.#connection.open(new URL(`ws?format=raw&${this.#query()}`, this.#parts.base).href, []);
   }
 
   /**
    * @param {import('./connection.js').Ending} ending
    * @param {string} name
+   * @param {string} query
    */
-  async #showEnding(ending, name) {
+  async #showEnding(ending, name, query) {
     const { log, server } = this.#parts;
-    const reason = ending.wasOpen || ending.byUs ? '' : await whyRefused(name);
+    const reason = ending.wasOpen || ending.byUs ? '' : await whyRefused(query);
     if (reason) log.event({ title: `Not subscribed to ${name}`, details: reason, mood: 'bad' });
     else if (ending.byUs && ending.wasOpen) log.event({ title: `Unsubscribed from ${name}` });
     else log.event(explainEnding(ending, server(), location.origin));
@@ -136,13 +141,13 @@ async function publishAsClient(url, channel, data) {
  * Find out why the server refused a subscription. Browsers hide the response to a refused WebSocket; the server refuses
  * an event stream for the same reason, and this response can be read.
  *
- * @param {string} name
+ * @param {string} query
  * @returns {Promise<string>} Empty if the reason is unknown.
  */
-async function whyRefused(name) {
+async function whyRefused(query) {
   const stream = new AbortController();
   try {
-    const response = await fetch(`sse?channel=${encodeURIComponent(name)}`, { signal: stream.signal });
+    const response = await fetch(`sse?${query}`, { signal: stream.signal });
     return response.ok ? '' : await response.text();
   } catch {
     return '';

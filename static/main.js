@@ -58,6 +58,7 @@ const connection = new Connection({
 new Channel({
   form: byId('channel-form'),
   name: byId('channel'),
+  rewind: byId('rewind'),
   toggle: byId('subscribe'),
   publishForm: byId('publish-form'),
   data: byId('data'),

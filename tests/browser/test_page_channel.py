@@ -74,6 +74,32 @@ class SubscribeTests:
         expect(channel.lines).to_contain_text("channel 'secret' is not allowed")
         channel.subscribe_to("news")
 
+    def test_begins_with_the_last_messages_if_the_user_chooses_so(self, panel):
+        channel, _ = panel("--api-key", KEY)
+        channel.name.fill("news")
+        channel.key.fill(KEY)
+        for number in range(3):
+            channel.data.fill(f"message {number}")
+            channel.publish.click()
+            expect(channel.lines).to_have_count(number + 1)
+        for choice, count in (("new messages", 0), ("the last message", 1), ("the last 10 messages", 4)):
+            channel.rewind.select_option(choice)
+            channel.subscribe.click()
+            expect(channel.unsubscribe).to_be_visible()
+            expect(channel.messages).to_have_count(count)
+            expect(channel.rewind).to_be_disabled()
+            channel.unsubscribe.click()
+            expect(channel.lines.last).to_contain_text("Unsubscribed from news")
+        assert [text.split("message ")[1][0] for text in channel.messages.all_inner_texts()] == list("2012")
+
+    def test_lists_the_servers_reason_for_a_refused_rewind(self, panel):
+        channel, server_page = panel("--history-size", "0")
+        server_page.complaints.allow("WebSocket connection to .* failed|Failed to load resource: .* 400")
+        channel.name.fill("news")
+        channel.rewind.select_option("1")
+        channel.subscribe.click()
+        expect(channel.lines).to_contain_text("history is not enabled for channel 'news'; see --history-size")
+
     def test_subscribes_and_publishes_to_names_with_special_characters(self, panel):
         channel, _ = panel("--api-key", KEY)
         channel.key.fill(KEY)

@@ -149,6 +149,7 @@ class Channel:
     def __init__(self, panel: Locator) -> None:
         self.panel = panel
         self.name = panel.get_by_label("Name")
+        self.rewind = panel.get_by_label("Begin with")
         self.subscribe = panel.get_by_role("button", name="Subscribe", exact=True)
         self.unsubscribe = panel.get_by_role("button", name="Unsubscribe", exact=True)
         self.data = panel.get_by_label("Data")
