@@ -8,7 +8,7 @@ REPORTS = reports
 # Independent suites, the longest first: two run at a time.
 SUITES = integration unit packaging unit-python browser compliance-quick chaos-quick
 
-.PHONY: headers serve test lint format docs compliance chaos system bench fuzz fuzz-asan fuzz-protobuf clean $(SUITES)
+.PHONY: headers serve test lint format docs compliance chaos system bench fuzz fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
 
 # An environment with the development packages serves, too.
 serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving)
@@ -58,7 +58,7 @@ COVERED = $(BIN)/coverage run -m pytest
 $(SUITES): $(VENV)/installed system
 
 unit:
-	$(COVERED) tests/unit tests/compliance tests/fuzz
+	$(COVERED) tests/unit tests/compliance tests/differential tests/fuzz
 
 # The same behaviour without the compiled part.
 unit-python:
@@ -117,6 +117,10 @@ fuzz-asan: $(VENV)/installed
 # The Protobuf library's compiled decoder, with the allocator of AddressSanitizer, against the one in Python.
 fuzz-protobuf: $(VENV)/installed
 	$(BIN)/python tests/fuzz/protobuf.py --examples $(or $(EXAMPLES),1000000)
+
+# Compare the answers with those of Centrifugo, which is compiled the first time. UPDATE=1 records them.
+centrifugo-diff: $(VENV)/installed
+	$(BIN)/python tests/differential/record.py $(if $(UPDATE),--update)
 
 clean:
 	rm -rf $(VENV) build dist $(REPORTS) *.egg-info .coverage*

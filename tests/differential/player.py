@@ -1,0 +1,205 @@
+"""Play a sequence on a server, and return its answers in canonical form."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import jwt
+from canonical import canonical, close, settle
+from servers import API_KEY, SECRET
+from transcripts import Sequence, Step
+
+from wsserver.testing import KEY, build_frame, parse_frames
+
+__all__ = ["play"]
+
+PATH = "/connection/websocket"
+TEXT, BINARY, CLOSE = 1, 2, 8
+TIMES = frozenset({"exp", "nbf", "iat", "expire_at"})
+"""Claims whose number is relative to the start of the sequence."""
+
+
+class Client:
+    """An open connection of a client; it answers the server's pings."""
+
+    def __init__(self, peer: Any, rest: bytes) -> None:
+        self.peer = peer
+        self._rest = rest
+        self._lines: list[str] = []
+        self._closed = False
+        self.mute = False
+        """Whether the client leaves the server's pings unanswered."""
+
+    def pump(self) -> None:
+        """Read what the server has sent."""
+        frames, self._rest = parse_frames(self._rest + self.peer.read())
+        for frame in frames:
+            if frame.opcode == CLOSE and not self._closed:
+                self._closed = True
+                self._lines.append(close(frame.payload))
+                self.peer.send(build_frame(CLOSE, frame.payload[:2]))
+            elif frame.opcode in (TEXT, BINARY):
+                for line in frame.payload.decode("utf-8", "backslashreplace").split("\n"):
+                    if line == "{}" and not self.mute:
+                        self.peer.send(build_frame(TEXT, b"{}"))
+                    elif line not in ("", "{}"):
+                        self._lines.append(line)
+        if self.peer.ended and not self._closed:
+            self._closed = True
+            self._lines.append("END")
+
+    def receive(self) -> list[str]:
+        """Return the replies, pushes and the close since the last call."""
+        self.pump()
+        lines, self._lines = self._lines, []
+        return lines
+
+
+class Player:
+    """
+    One run of a sequence.
+
+    Args:
+        server: `Centrifugo` or `Here`.
+        sequence: the sequence.
+    """
+
+    def __init__(self, server: Any, sequence: Sequence) -> None:
+        self._server = server
+        self._values = {"NUL": "\0", "CR": "\r"}
+        self._clients: dict[str, Client] = {}
+        self._names: dict[str, str] = {}
+        """Client ID -> name of the client."""
+        for name, text in sequence.tokens.items():
+            claims = json.loads(text)
+            moved = {claim: value + server.now() if claim in TIMES else value for claim, value in claims.items()}
+            self._values[name] = jwt.encode(moved, moved.pop("secret", SECRET), "HS256")
+
+    def _fill(self, text: str) -> str:
+        def value(found: re.Match[str]) -> str:
+            count, star, repeated = found[1].partition("*")
+            return repeated * int(count) if star else self._values[found[1]]
+
+        return re.sub(r"\$\{([^}]*)\}", value, text)
+
+    def run(self, step: Step) -> list[str]:
+        """Take a step; return its answers, and all that the clients have received since the last step."""
+        answers = _STEPS[step.kind](self, step.client, self._fill(step.text))
+        received = {name: client.receive() for name, client in sorted(self._clients.items())}
+        for name, lines in received.items():
+            for line in lines:
+                self._learn(name, line)
+        for name, lines in received.items():
+            written = settle([canonical(line, self._names) for line in lines])
+            answers += [line if name == "a" else f"{name}: {line}" for line in written]
+        return answers
+
+    def _learn(self, name: str, line: str) -> None:
+        if found := re.search(r'"connect":\{"client":"([^"]+)"', line):
+            self._names[found[1]], self._values[name] = name, found[1]
+        if found := re.search(r'"epoch":"([^"]+)"', line):
+            self._values["epoch"] = found[1]
+
+    def _client(self, name: str) -> Client:
+        if name not in self._clients:
+            self._open(name, PATH)
+        return self._clients[name]
+
+    def _open(self, name: str, text: str) -> list[str]:
+        path, _, fields = text.partition(" ")
+        headers = {
+            "Host": "localhost",
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Key": KEY,
+            "Sec-WebSocket-Version": "13",
+        } | dict(field.split(": ", 1) for field in fields.split("; ") if field)
+        lines = "".join(f"{field}: {value}\r\n" for field, value in headers.items())
+        peer = self._server.connect()
+        peer.send(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode())
+        head, _, rest = peer.read().partition(b"\r\n\r\n")
+        status = head.split(b" ")[1].decode() if head else "none"
+        if status == "101":
+            self._clients[name] = Client(peer, rest)
+        chosen = re.search(rb"\r\nSec-WebSocket-Protocol: (.*?)(?:\r\n|$)", head, re.IGNORECASE)
+        return [f"HTTP {status} {chosen[1].decode() if chosen else ''}".rstrip()]
+
+    def _send(self, name: str, text: str) -> list[str]:
+        self._client(name).peer.send(build_frame(TEXT, text.encode("utf-8")))
+        return []
+
+    def _send_bytes(self, name: str, text: str) -> list[str]:
+        """Send a frame of bytes, which are written as hexadecimal digits."""
+        self._client(name).peer.send(build_frame(BINARY, bytes.fromhex(text)))
+        return []
+
+    def _send_many(self, name: str, text: str) -> list[str]:
+        """Send a frame of many similar lines, which are numbered."""
+        numbers, _, line = text.partition(" ")
+        first, _, last = numbers.partition("-")
+        return self._send(name, "\n".join(line.replace("#", str(n)) for n in range(int(first), int(last) + 1)))
+
+    def _mute(self, name: str, _: str) -> list[str]:
+        self._client(name).mute = True
+        return []
+
+    def _send_text(self, name: str, text: str) -> list[str]:
+        """Send a text in a binary frame."""
+        self._client(name).peer.send(build_frame(BINARY, text.encode("utf-8")))
+        return []
+
+    def _api(self, _: str, text: str) -> list[str]:
+        method, _, body = text.partition(" ")
+        peer = self._server.connect()
+        lines = [f"POST /api/{method} HTTP/1.1", "Host: localhost", f"X-API-Key: {API_KEY}", "Connection: close"]
+        content = body.encode("utf-8")
+        peer.send("\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode() + content)
+        head, _, answer = peer.read().partition(b"\r\n\r\n")
+        status = int(head.split(b" ")[1])
+        try:
+            error = json.loads(answer).get("error")
+        except ValueError:
+            return [f"API HTTP {status}"]
+        return [f"API error {error['code']}" if error else "API ok"]
+
+    def _wait(self, _: str, text: str) -> list[str]:
+        left = float(text)
+        while left > 0:
+            self._server.wait(min(left, 5.0))
+            left -= 5.0
+            for client in self._clients.values():
+                client.pump()
+        return []
+
+    def _drop(self, name: str, _: str) -> list[str]:
+        self._clients.pop(name).peer.drop()
+        return []
+
+
+_STEPS: Final[dict[str, Callable[[Player, str, str], list[str]]]] = {
+    ">": Player._send,
+    "many>": Player._send_many,
+    "mute": Player._mute,
+    "hex>": Player._send_bytes,
+    "bin>": Player._send_text,
+    "open": Player._open,
+    "api": Player._api,
+    "wait": Player._wait,
+    "drop": Player._drop,
+}
+
+
+def play(server: Any, sequence: Sequence) -> list[list[str]]:
+    """
+    Play a sequence.
+
+    Args:
+        server: `Centrifugo` or `Here`; it is used for this sequence only.
+        sequence: the sequence.
+
+    Returns:
+        The answers to each step.
+    """
+    player = Player(server, sequence)
+    return [player.run(step) for step in sequence.steps]
