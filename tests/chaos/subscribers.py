@@ -10,17 +10,26 @@ import json
 import random
 import socket
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Self
 from urllib.parse import quote
 
 import websockets
 from accounts import Disconnected, Event, GapNotice, Log, Position, Received, Recovered, Subscribed
-from net import read_head
+from net import HTTP, NoAnswerError, read_head
 from protobuf_messages import decode_replies, encode_commands
 from websockets.asyncio.client import ClientConnection
 
-__all__ = ["KINDS", "Centrifuge", "CentrifugeProtobuf", "Events", "JSONFormat", "RawFormat", "Subscriber"]
+__all__ = [
+    "KINDS",
+    "Centrifuge",
+    "CentrifugeProtobuf",
+    "CentrifugeStream",
+    "Events",
+    "JSONFormat",
+    "RawFormat",
+    "Subscriber",
+]
 
 BACKOFF = (0.1, 1.0)
 """Minimum and maximum seconds between two attempts to connect."""
@@ -248,7 +257,7 @@ class Centrifuge(Subscriber):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._positions: dict[str, Position] = {}
-        self._connection: ClientConnection | None = None
+        self._connection: ClientConnection | StreamConnection | None = None
         self._number = 0
         self._asked: dict[int, str] = {}
         """Id of a subscribe command -> channel."""
@@ -267,7 +276,7 @@ class Centrifuge(Subscriber):
             async with asyncio.timeout(TIMEOUT):
                 await self._send(connection, {"id": number, "publish": {"channel": channel, "data": data}})
                 return await done
-        except (TimeoutError, websockets.WebSocketException):
+        except (OSError, EOFError, TimeoutError, websockets.WebSocketException):
             return None
         finally:
             self._published.pop(number, None)
@@ -284,12 +293,15 @@ class Centrifuge(Subscriber):
     def _decode(self, message: str | bytes) -> list[dict[str, Any]]:
         return [json.loads(line) for line in str(message).split("\n")]
 
-    async def _send(self, connection: ClientConnection, command: dict[str, Any]) -> None:
+    async def _send(self, connection: "ClientConnection | StreamConnection", command: dict[str, Any]) -> None:
         await connection.send(self._encode(command))
+
+    async def _open(self) -> "ClientConnection | StreamConnection":
+        return await self._websocket(self.path)
 
     async def _listen(self) -> None:
         self._asked.clear()
-        connection = await self._websocket(self.path)
+        connection = await self._open()
         try:
             async with connection:
                 await self._send(connection, {"id": self._next(), "connect": {}})
@@ -306,7 +318,7 @@ class Centrifuge(Subscriber):
             for task in self._tasks:
                 task.cancel()
 
-    async def _take(self, connection: ClientConnection, connect: int, reply: Any) -> None:
+    async def _take(self, connection: "ClientConnection | StreamConnection", connect: int, reply: Any) -> None:
         number = reply.get("id", 0)
         if not reply:
             await self._send(connection, {})
@@ -330,7 +342,7 @@ class Centrifuge(Subscriber):
         elif "push" in reply:
             self._pushed(connection, reply["push"])
 
-    async def _subscribe(self, connection: ClientConnection, channel: str) -> None:
+    async def _subscribe(self, connection: "ClientConnection | StreamConnection", channel: str) -> None:
         number = self._next()
         self._asked[number] = channel
         command: dict[str, Any] = {"channel": channel}
@@ -339,7 +351,7 @@ class Centrifuge(Subscriber):
             command |= {"recover": True, "epoch": position.epoch, "offset": position.offset}
         await self._send(connection, {"id": number, "subscribe": command})
 
-    def _subscribe_later(self, connection: ClientConnection, channel: str) -> None:
+    def _subscribe_later(self, connection: "ClientConnection | StreamConnection", channel: str) -> None:
         async def wait() -> None:
             await asyncio.sleep(self._rng.uniform(0.1, 0.4))
             await self._subscribe(connection, channel)
@@ -354,7 +366,7 @@ class Centrifuge(Subscriber):
         if not task.cancelled() and isinstance(task.exception(), websockets.WebSocketException):
             return
 
-    def _subscribed(self, connection: ClientConnection, channel: str, reply: Any) -> None:
+    def _subscribed(self, connection: "ClientConnection | StreamConnection", channel: str, reply: Any) -> None:
         if "error" in reply:
             self._subscribe_later(connection, channel)
             return
@@ -373,7 +385,7 @@ class Centrifuge(Subscriber):
             position = self._positions[channel] = Position(self._positions[channel].epoch, one["offset"])
         self._received(channel, one["data"], position)
 
-    def _pushed(self, connection: ClientConnection, push: Any) -> None:
+    def _pushed(self, connection: "ClientConnection | StreamConnection", push: Any) -> None:
         if "pub" in push:
             self._publication(push["channel"], push["pub"])
         elif "unsubscribe" in push:
@@ -406,5 +418,100 @@ class CentrifugeProtobuf(Centrifuge):
         return replies
 
 
-KINDS: tuple[type[Subscriber], ...] = (JSONFormat, RawFormat, Events, Centrifuge, CentrifugeProtobuf)
+class StreamConnection:
+    """
+    A connection over HTTP: the response to the first command never ends, and each further command is a request.
+
+    Args:
+        reader: reads from the connection of the first request.
+        writer: writes to it.
+        port: returns the port of any server, for each request.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: Callable[[], int]) -> None:
+        self._reader, self._writer = reader, writer
+        self._port = port
+        self._http = HTTP("")
+        self._turn = asyncio.Lock()
+        self._session: dict[str, str] | None = None
+        """The session and the server that has it, from the reply to the first command."""
+        self._is_open = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *about: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+        self._writer.transport.abort()
+
+    async def send(self, commands: str) -> None:
+        """
+        Send commands. A lost or refused request also closes the connection.
+
+        Raises:
+            OSError: the commands may not have been executed.
+        """
+        if not self._is_open:
+            self._is_open = True
+            body = commands.encode()
+            head = f"POST /connection/http_stream HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+            self._writer.write(head.encode() + body)
+            return
+        async with self._turn:
+            try:
+                status, _ = await self._http.post(
+                    self._port(), "/emulation", {**(self._session or {}), "data": commands}
+                )
+            except NoAnswerError as error:
+                await self.close()
+                raise OSError(str(error)) from error
+            finally:
+                # The next request goes to any server.
+                self._http.close()
+        if status != 204:
+            await self.close()
+            raise OSError(f"the commands were refused with {status}")
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        async with asyncio.timeout(TIMEOUT):
+            status, headers = await read_head(self._reader)
+        if status != 200 or headers.get("transfer-encoding") != "chunked":
+            return
+        rest = b""
+        while True:
+            size = int(await self._reader.readuntil(b"\r\n"), 16)
+            rest += (await self._reader.readexactly(size + 2))[:-2]
+            if not size:
+                return
+            *lines, rest = rest.split(b"\n")
+            for line in lines:
+                if self._session is None:
+                    connect = json.loads(line).get("connect", {})
+                    self._session = {name: connect.get(name, "") for name in ("session", "node")}
+                yield line.decode()
+
+
+class CentrifugeStream(Centrifuge):
+    """The Centrifuge protocol in JSON over HTTP, as an SDK uses it where a proxy blocks WebSocket."""
+
+    kind = "http_stream"
+
+    async def _open(self) -> StreamConnection:
+        reader, writer = await asyncio.open_connection(sock=await self._socket(), limit=1024 * 1024)
+        self._abort = writer.transport.abort
+        return StreamConnection(reader, writer, lambda: self._rng.choice(self._ports))
+
+
+KINDS: tuple[type[Subscriber], ...] = (
+    JSONFormat,
+    RawFormat,
+    Events,
+    Centrifuge,
+    CentrifugeProtobuf,
+    CentrifugeStream,
+)
 """All kinds of subscribers."""
