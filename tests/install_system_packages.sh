@@ -1,13 +1,15 @@
 #!/bin/sh
 # Install what the tests need besides Python packages: Chromium, certutil for the authorities that it trusts, Redis, Node
-# for an SDK, nginx, curl for the documented examples, openssl, libfaketime for a system clock that jumps, and the headers
-# that the load generator is compiled with.
+# and Java for SDKs, nginx, curl for the documented examples, openssl, libfaketime for a system clock that jumps, and the
+# headers that the load generator is compiled with.
 set -eu
 missing=""
 command -v certutil >/dev/null || missing="$missing libnss3-tools"
 command -v chromium >/dev/null || missing="$missing chromium"
 command -v curl >/dev/null || missing="$missing curl"
 command -v faketime >/dev/null || missing="$missing faketime"
+command -v javac >/dev/null || missing="$missing default-jdk-headless"
+command -v mvn >/dev/null || missing="$missing maven"
 command -v node >/dev/null || missing="$missing nodejs"
 command -v nginx >/dev/null || missing="$missing nginx"
 command -v npm >/dev/null || missing="$missing npm"

@@ -37,6 +37,15 @@ from wsserver.config.settings import Settings
 from wsserver.service import WebSocketService
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Define the options of the tests; called by pytest."""
+    parser.addoption(
+        "--all-sdks",
+        action="store_true",
+        help="run every test of the Centrifuge SDKs with each SDK, transport and protocol",
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     """Run the test function in a thread; pytest-twisted waits for the Deferred."""

@@ -13,14 +13,28 @@ from queue import Empty, Queue
 from typing import Any
 
 import jwt
+from java import install_java_client
 from node import install_node_packages
 from waiting import TIMEOUT
 
-__all__ = ["DRIVER", "SDK", "SDKS", "SECRET", "running_sdk", "token"]
+__all__ = ["DRIVER", "KINDS", "SDK", "SDKS", "SECRET", "running_sdk", "token"]
 
 SDKS = Path(__file__).parent / "sdks"
 DRIVER = SDKS / "sdk.js"
 """The script that executes orders with the JavaScript SDK, in Node and in a page."""
+
+KINDS: dict[str, dict[str, Any]] = {
+    "javascript": {},
+    "javascript-protobuf": {"protobuf": True},
+    # As in a browser behind a proxy that blocks WebSocket.
+    "javascript-http_stream": {"transports": ["closed websocket", "http_stream"]},
+    "javascript-http_stream-protobuf": {"transports": ["closed websocket", "http_stream"], "protobuf": True},
+    "javascript-sse": {"transports": ["closed websocket", "sse"]},
+    "python": {},
+    "python-protobuf": {"protobuf": True},
+    "java": {},
+}
+"""SDK, its transport if that is not WebSocket, and its protocol if that is not JSON -> options of the client."""
 
 SECRET = "a secret that is long enough to sign tokens with, for tests only"
 
@@ -99,21 +113,20 @@ def running_sdk(kind: str, url: str, options: dict[str, Any]) -> Iterator[SDK]:
     Run a client in a process until the block ends.
 
     Args:
-        kind: `javascript`, `python`, or what replaces WebSocket in the JavaScript SDK: `http_stream` or `sse`.
-        url: the server's ws:// URL.
+        kind: the SDK, its transport and its protocol: a key of `KINDS`.
+        url: the server's ws:// URL, without a path.
         options: `token`, `asksForTokens`, `transports` (only in JavaScript, see `node.js`).
     """
     environment = dict(os.environ)
-    if kind != "python":
-        if kind != "javascript":
-            # As in a browser behind a proxy that blocks WebSocket.
-            options = {"transports": ["closed websocket", kind], **options}
+    if kind == "java":
+        command, url = install_java_client(), f"{url}/connection/websocket"
+    elif kind.startswith("python"):
+        command = [sys.executable, str(SDKS / "sdk.py")]
+    else:
         environment["NODE_PATH"] = str(install_node_packages() / "node_modules")
         command = ["node", str(SDKS / "node.js")]
-    else:
-        command = [sys.executable, str(SDKS / "sdk.py")]
     process = subprocess.Popen(
-        [*command, url, json.dumps(options)],
+        [*command, url, json.dumps(KINDS[kind] | options)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

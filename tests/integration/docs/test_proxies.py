@@ -3,7 +3,7 @@
 import pytest
 from nginx import running_nginx
 from pytest_twisted import blockon
-from sdk import running_sdk
+from sdk import KINDS, running_sdk
 from twisted.internet.threads import deferToThread
 
 
@@ -18,14 +18,14 @@ class NginxTests:
     """nginx passes on each message at once."""
 
     @pytest.mark.parametrize("buffering", ["on", "off"])
-    @pytest.mark.parametrize("kind", ["javascript", "http_stream", "sse"])
+    @pytest.mark.parametrize("kind", ["javascript", "javascript-http_stream", "javascript-sse"])
     def test_a_client_connects_publishes_and_receives(self, server, tmp_path, kind, buffering):
         with (
             running_nginx(tmp_path, server.port, f"proxy_buffering {buffering};") as port,
             running_sdk(kind, f"ws://127.0.0.1:{port}", {}) as sdk,
         ):
             sdk.order("connect")
-            assert sdk.expect("connected")["transport"] == ("websocket" if kind == "javascript" else kind)
+            assert sdk.expect("connected")["transport"] == KINDS[kind].get("transports", ["websocket"])[-1]
             sdk.subscribe("foo")
             for number in range(3):
                 sdk.call("publish", channel="foo", data=number)

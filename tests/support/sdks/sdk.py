@@ -1,6 +1,7 @@
-"""Run Centrifugo's official Python SDK, with the same orders and the same events as `sdk.js`."""
+"""Run Centrifugo's official Python SDK, with the same orders and events as `sdk.js`, by JSON or by Protobuf."""
 
 import asyncio
+import base64
 import dataclasses
 import json
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 import centrifuge
 
 URL, OPTIONS = f"{sys.argv[1]}/connection/websocket", json.loads(sys.argv[2])
+PROTOBUF = OPTIONS.get("protobuf", False)
 NAMES = {
     "conn_info": "connInfo",
     "chan_info": "chanInfo",
@@ -30,7 +32,17 @@ def plain(value: Any) -> Any:
         return {name: plain(one) for name, one in value.items()}
     if isinstance(value, list):
         return [plain(one) for one in value]
+    if isinstance(value, bytes):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return {"base64": base64.b64encode(value).decode()}
     return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def pack(value: Any) -> Any:
+    """Return a value as the SDK takes it: with Protobuf, as the bytes of its JSON text."""
+    return json.dumps(value).encode() if PROTOBUF else value
 
 
 def report(line: dict[str, Any]) -> None:
@@ -73,7 +85,7 @@ class Orders:
         if OPTIONS.get("asksForTokens"):
             options["get_token"] = lambda: request_token("connection")
         delays = {"min_reconnect_delay": 0.05, "max_reconnect_delay": 0.5}
-        self.client = centrifuge.Client(URL, Reporter("client"), proxy=None, **delays, **options)
+        self.client = centrifuge.Client(URL, Reporter("client"), use_protobuf=PROTOBUF, proxy=None, **delays, **options)
 
     async def connect(self) -> None:
         await self.client.connect()
@@ -97,7 +109,7 @@ class Orders:
         await self.client.get_subscription(channel).unsubscribe()
 
     async def publish(self, channel: str, data: Any) -> Any:
-        return await self.client.publish(channel, data)
+        return await self.client.publish(channel, pack(data))
 
     async def history(self, channel: str, options: dict[str, Any]) -> Any:
         since = centrifuge.StreamPosition(**options["since"]) if "since" in options else None
@@ -110,10 +122,10 @@ class Orders:
         return await self.client.presence_stats(channel)
 
     async def rpc(self, method: str, data: Any = None) -> Any:
-        return await self.client.rpc(method, {} if data is None else data)
+        return await self.client.rpc(method, pack({} if data is None else data))
 
     async def batch(self, channel: str, messages: list[Any]) -> int:
-        return len(await asyncio.gather(*[self.client.publish(channel, data) for data in messages]))
+        return len(await asyncio.gather(*[self.client.publish(channel, pack(data)) for data in messages]))
 
     async def token(self, token: str) -> None:
         WANTED.pop(0).set_result(token)
