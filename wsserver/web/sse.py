@@ -1,6 +1,6 @@
 """`/sse?channel=foo`: stream the publications of channel `foo` as Server-Sent Events (HTML Standard, section 9.2)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, cast
@@ -184,10 +184,12 @@ class _Stream(RawSubscription, Output):
 
     def _end_if_recovered(self) -> None:
         if self._ends_after_recovery and not self.is_recovering:
+            # The last page may be queued.
+            self.release()
             self.close(*CLOSED)
 
-    def _send_missed(self, missed: list[Missed]) -> None:
-        super()._send_missed(missed)
+    def _send_missed(self, missed: list[Missed], send: Callable[[bytes, int, int], None]) -> None:
+        super()._send_missed(missed, send)
         self._end_if_recovered()
 
     def _not_subscribed(self, failure: Failure) -> None:

@@ -9,7 +9,7 @@ further page while the client does not read.
 This module does not use a clock or a socket.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
@@ -118,7 +118,8 @@ class RawSubscription(QueuedOutput):
         assert self._client is not None
         assert self._positions is not None
         self._client.register()
-        self._send_missed(self._positions.begin())
+        # Before what is queued: these are the gaps before it.
+        self._send_missed(self._positions.begin(), self._send)
         self.release()
         self.read_page()
 
@@ -155,7 +156,9 @@ class RawSubscription(QueuedOutput):
     def _page_read(self, page: Joined) -> None:
         self._is_reading_page = False
         if self._positions is not None and not self._has_ended():
-            self._send_missed(self._positions.add_page(page))
+            # In order, because the event IDs contain the positions of what is queued, too. A client that never receives
+            # what is queued must not receive these IDs, or it would not recover what was queued.
+            self._send_missed(self._positions.add_page(page), self.send_in_order)
             self.read_page()
 
     def _recovery_failed(self, failure: Failure) -> None:
@@ -165,7 +168,7 @@ class RawSubscription(QueuedOutput):
             _log.failure("recovery failed", failure)
         self.close(CloseCode.TRY_AGAIN_LATER, "missed publications cannot be read; reconnect to recover them")
 
-    def _send_missed(self, missed: list[Missed]) -> None:
+    def _send_missed(self, missed: list[Missed], send: Callable[[bytes, int, int], None]) -> None:
         frames, size = [], 0
         for channel, message, position in missed:
             event_id = position if self.sends_event_ids else ""
@@ -182,7 +185,7 @@ class RawSubscription(QueuedOutput):
                 frames.append(frame)
                 size += length
         if frames:
-            self._send(b"".join(frames), len(frames), size)
+            send(b"".join(frames), len(frames), size)
         if not self.sends_event_ids and not self.is_recovering:
             # The positions are not needed any longer. Free their memory: a server may have very many idle connections.
             self._positions = None

@@ -195,12 +195,30 @@ class RecoveryTests:
         connection = start(server, "h", last_event_id=f"{epoch}:0")
         connection.hold()
         turns(server)
-        assert connection.sent == ["1", "2"]
+        assert connection.sent == []
         # The first page was under way; a second one is not read.
         connection.release()
+        assert connection.sent == ["1", "2"]
         connection.read_page()
         publish(server, "3")
         assert connection.sent == ["1", "2", "3"]
+
+    def test_queues_a_page_that_is_read_after_the_client_has_stopped_reading(self, server):
+        """The event IDs of the page contain the positions of what is queued before it, which may never be sent."""
+        publish(server, "a1", channel="a")
+        epoch = position(server, "a").partition(":")[0]
+        connection = start(server, "a", "b", last_event_id=f"{epoch}:0,{epoch}:0", event_ids=True)
+        broker, answered = server.service.hub.broker, Deferred()
+        read = broker.history
+        broker.history = lambda *arguments, **options: answered.addCallback(lambda _: read(*arguments, **options))
+        turns(server)
+        connection.hold()
+        publish(server, "b1", channel="b")
+        answered.callback(None)
+        turns(server)
+        assert connection.sent == []
+        connection.release()
+        assert connection.sent == [f"b1@{epoch}:0,{epoch}:1", f"a1@{epoch}:1,{epoch}:1"]
 
     def test_sends_a_gap_notice_if_the_stream_does_not_have_the_position(self, server):
         """The event ID of the notice is the position after the gap."""
