@@ -9,7 +9,8 @@ import contextlib
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,13 +165,13 @@ def read_file(path: str, table: Table, by_channel: Table) -> dict[str, Any]:
         raise SettingError(path, f"is not TOML: {error}") from None
     values = {}
     for name, value in document.items():
-        where = f"{path}{_line_of(name, source)}: {name}"
         if name == "channel":
             values[name] = _read_channels(path, source, value, by_channel)
             continue
-        if name not in table:
-            raise SettingError(where, "unknown key" + _nearest(name, [*table, "channel"]))
-        values[name] = _read(table[name], where, _texts(table[name], where, value))
+        with _located(partial(_place, path, source, name)):
+            if name not in table:
+                raise SettingError(name, "unknown key" + _nearest(name, [*table, "channel"]))
+            values[name] = _read(table[name], name, _texts(table[name], name, value))
     return values
 
 
@@ -191,6 +192,15 @@ def require_libraries(settings: "Settings") -> None:
             raise SettingError(
                 "--" + name.replace("_", "-"), "needs PyJWT (the extra [auth]): pip install 'PyJWT[crypto]'"
             )
+
+
+@contextlib.contextmanager
+def _located(place: Callable[[], str]) -> Iterator[None]:
+    """Replace the `where` of a `SettingError`: the line in the file is searched for only if there is an error."""
+    try:
+        yield
+    except SettingError as error:
+        raise SettingError(place(), error.problem) from None
 
 
 def _read(option: Option, where: str, texts: Sequence[str]) -> Any:
@@ -240,17 +250,19 @@ def _read_channels(
         pattern = table.pop("pattern", None)
         values = {}
         for name, value in table.items():
-            if name not in by_channel:
-                raise SettingError(place(name), "unknown key" + _nearest(name, ["pattern", *by_channel]))
-            option = by_channel[name]
-            values[name] = _read(option, place(name), _texts(option, place(name), value))
+            with _located(partial(place, name)):
+                if name not in by_channel:
+                    raise SettingError(name, "unknown key" + _nearest(name, ["pattern", *by_channel]))
+                option = by_channel[name]
+                values[name] = _read(option, name, _texts(option, name, value))
         # Checked after the other keys: if `pattern` is misspelled, the error must name the misspelled key.
         if not isinstance(pattern, str):
             expected = 'expected pattern = "NAME", in which * matches any text'
             if pattern is None:
                 raise SettingError(place(), expected)
             raise SettingError(place("pattern"), f"{expected}, not {quote_values([pattern])}")
-        found.append((_read(_PATTERN, place("pattern"), [pattern]), values))
+        with _located(partial(place, "pattern")):
+            found.append((_read(_PATTERN, "pattern", [pattern]), values))
     return tuple(found)
 
 
@@ -281,6 +293,10 @@ def _line_in_table(name: str, number: int, source: str) -> str:
                 return f" line {start}"
             start = end + 1
     return ""
+
+
+def _place(path: str, source: str, name: str) -> str:
+    return f"{path}{_line_of(name, source)}: {name}"
 
 
 def _line_of(name: str, source: str) -> str:

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from options import DEFAULTS, load, refused
 
+from wsserver.config import loader
 from wsserver.config.loader import unknown_flag
 from wsserver.config.options import PREFIX
 from wsserver.config.settings import TABLE, Settings
@@ -274,6 +275,13 @@ class FileTests:
     def test_a_mistake_names_file_line_key_and_what_was_expected(self, config, text, line, name, problem):
         path = config(text)
         assert refused(config=path) == (f"{path} line {line}: {name}", problem)
+
+    def test_lines_are_searched_for_only_if_there_is_a_mistake(self, config, monkeypatch):
+        """To find a line takes seconds in a file with a hundred tables."""
+        monkeypatch.setattr(loader, "_line_of", None)
+        monkeypatch.setattr(loader, "_line_in_table", None)
+        path = config('port = 1\n[[channel]]\npattern = "a"\nhistory_size = 1\n')
+        assert load(config=path).channel == (("a", {"history_size": 1}),)
 
     def test_a_key_written_with_escapes_is_named_without_its_line(self, config):
         path = config(r'"p\u006frt" = "x"')
