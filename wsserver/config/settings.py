@@ -151,6 +151,7 @@ BY_CHANNEL: Mapping[str, Option] = {
             ("presence", "Whether the server keeps presence, as with --channel-presence."),
             ("publish", "Whether Centrifuge clients may publish, as with --channel-publish."),
             ("allow_subscribe_for_client", "Whether clients may subscribe, as with --channel-allow."),
+            ("allow_publish_for_subscriber", "Whether subscribers may publish, but no other clients."),
             ("allow_publish_for_client", "Whether clients may publish without being subscribed or permitted to."),
             ("allow_presence_for_client", "Whether clients may read the presence without being subscribed."),
             ("allow_history_for_client", "Whether clients may read the history without being subscribed."),
@@ -175,6 +176,7 @@ BY_CHANNEL: Mapping[str, Option] = {
                     ("history", "read the history"),
                 )
             ),
+            ("join_leave", "Whether subscribers receive join and leave events, if the channel has presence."),
             ("hook_subscribe", "Whether the hook of --hook-subscribe is asked about the channel."),
             ("hook_publish", "Whether the hook of --hook-publish is asked about the channel."),
         )

@@ -36,6 +36,8 @@ class Rule:
     """Whether clients may subscribe without a token that permits it; None if no option says so: see `Access`."""
     allow_subscribe_for_anonymous: bool = True
     """Whether this is also true for anonymous clients: those without a user ID."""
+    allow_publish_for_subscriber: bool = False
+    """Whether subscribers may publish to the channel, but not clients that only may subscribe."""
     allow_publish_for_client: bool = False
     """Whether clients may publish that are not subscribed to the channel, and need not be permitted to subscribe."""
     allow_publish_for_anonymous: bool = True
@@ -54,6 +56,8 @@ class Rule:
     """Whether anonymous clients may read it that the other options permit to."""
     allow_user_limited_channels: bool = False
     """Whether a name with `#` lists the only users that may subscribe, as `dialog#42,43` does."""
+    join_leave: bool = True
+    """Whether subscribers receive join and leave events, if the channel has presence."""
     force_push_join_leave: bool = False
     """Whether subscribers receive join and leave events without requesting them."""
     hook_subscribe: bool = True
@@ -83,24 +87,35 @@ class Rule:
         has_history = self.history_size and self.history_ttl
         object.__setattr__(self, "keep", Keep(self.history_size, self.history_ttl) if has_history else None)
 
-    def may_publish(self, user: str, *, subscribed: bool) -> bool:
+    def may_publish(self, user: str, *, subscribed: bool, may_subscribe: bool) -> bool:
         """
-        Return whether a client may publish that is subscribed, or not subscribed and perhaps not permitted to.
+        Return whether a client may publish to the channel.
 
         Args:
             user: the client's user ID; empty if the client is anonymous.
-            subscribed: whether the client is subscribed, or may subscribe.
+            subscribed: whether the client is subscribed.
+            may_subscribe: whether the client is subscribed, or may subscribe.
         """
-        permitted = self.allow_publish_for_client or (subscribed and self.publish)
+        permitted = (
+            self.allow_publish_for_client
+            or (subscribed and self.allow_publish_for_subscriber)
+            or (may_subscribe and self.publish)
+        )
         return permitted and bool(user or self.allow_publish_for_anonymous)
 
     def may_read_presence(self, user: str, *, subscribed: bool) -> bool:
-        """Return whether a client may read the channel's presence; for the arguments see `may_publish`."""
+        """
+        Return whether a client may read the channel's presence.
+
+        Args:
+            user: the client's user ID; empty if the client is anonymous.
+            subscribed: whether the client is subscribed.
+        """
         permitted = self.allow_presence_for_client or (subscribed and self.allow_presence_for_subscriber)
         return permitted and bool(user or self.allow_presence_for_anonymous)
 
     def may_read_history(self, user: str, *, subscribed: bool) -> bool:
-        """Return whether a client may read the channel's history; for the arguments see `may_publish`."""
+        """Return whether a client may read the channel's history; for the arguments see `may_read_presence`."""
         permitted = self.allow_history_for_client or (subscribed and self.allow_history_for_subscriber)
         return permitted and bool(user or self.allow_history_for_anonymous)
 

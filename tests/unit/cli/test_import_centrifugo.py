@@ -37,6 +37,7 @@ pattern = "$chat:*"
 allow_subscribe_for_client = false
 presence = true
 allow_presence_for_subscriber = false
+join_leave = false
 
 [[channel]]
 pattern = "chat:*"
@@ -44,6 +45,7 @@ allow_subscribe_for_client = true
 allow_subscribe_for_anonymous = false
 presence = true
 allow_presence_for_subscriber = false
+join_leave = false
 
 [[channel]]
 pattern = "*"

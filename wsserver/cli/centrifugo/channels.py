@@ -42,8 +42,6 @@ def convert_channel_options(source: Source, hooks: Hooks) -> dict[str, Any]:
     if source.take_flag("allow_user_limited_channels"):
         keys["allow_user_limited_channels"] = True
     publish = _permissions(source, "publish", ("subscriber", "client"))
-    if publish.pop("allow_publish_for_subscriber", False):
-        publish = {"publish": True, **publish}
     keys |= {} if publishes else publish
     keys |= _presence(source) | _history(source)
     return keys | {"hook_subscribe": subscribes, "hook_publish": publishes}
@@ -64,22 +62,27 @@ def make_tables(
     tables: Tables = []
     for name, keys in namespaces.items() if boundary else ():
         pattern = f"{name}{boundary}*"
-        tables += [*_private(private_prefix, pattern, keys), (pattern, keys)]
+        private = _close(keys)
+        if private_prefix and private != _CLOSED:
+            tables.append((private_prefix + pattern, private))
+        tables.append((pattern, keys))
     if boundary:
         # Centrifugo refuses channels of a namespace that it does not have.
         tables.append((f"*{boundary}*", _CLOSED))
-    return [*tables, *_private(private_prefix, "*", without), ("*", without)]
+    if private_prefix and _close(without) != without:
+        tables.append((f"{private_prefix}*", _close(without)))
+    return [*tables, ("*", without)]
 
 
 _CLOSED: Final[dict[str, Any]] = {"allow_subscribe_for_client": False, "hook_subscribe": False, "hook_publish": False}
 
 
-def _private(prefix: str, pattern: str, keys: Mapping[str, Any]) -> Tables:
-    """Return the table for private channels, which need a token; none if all channels of the pattern do."""
+def _close(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys for the private channels of a namespace, for which a client needs a token."""
     closed = dict(keys) | {"allow_subscribe_for_client": False, "hook_subscribe": False}
     closed.pop("allow_user_limited_channels", None)
     closed.pop("allow_subscribe_for_anonymous", None)
-    return [(prefix + pattern, closed)] if prefix and closed != keys else []
+    return closed
 
 
 def _proxy(source: Source, hooks: Hooks, event: str) -> bool:
@@ -110,7 +113,10 @@ def _presence(source: Source) -> dict[str, Any]:
     readable = _reading(source, "presence")
     if not (presence or events):
         return {}
-    return {"presence": True, **readable, **({"force_push_join_leave": True} if events and forced else {})}
+    if not presence:
+        source.note("join_leave", "the server also keeps presence, from which it makes the events")
+    pushes = {"force_push_join_leave": True} if forced else {}
+    return {"presence": True, **readable, **(pushes if events else {"join_leave": False})}
 
 
 def _history(source: Source) -> dict[str, Any]:

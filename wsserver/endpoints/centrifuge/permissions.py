@@ -290,13 +290,13 @@ class Permissions:
         if context.identity.may(channel, Right.PUBLISH) or (grant is not None and grant.may_publish):
             return None
         rule, user = self._hub.rules.for_channel(channel), context.identity.user
-        if rule.may_publish(user, subscribed=False):
+        if rule.may_publish(user, subscribed=grant is not None, may_subscribe=grant is not None):
             return None
         if grant is None:
             refusal = self.authorizer.refuse(channel, context.identity, context.host)
             if refusal is not None:
                 return refuse_channel(refusal)
-        if not rule.may_publish(user, subscribed=True):
+        if grant is not None or not rule.may_publish(user, subscribed=False, may_subscribe=True):
             return PERMISSION_DENIED.because(
                 f"clients may not publish to channel {quote(channel)}; see --channel-publish"
             )
@@ -336,8 +336,8 @@ class Permissions:
             requested: whether the client has requested the events; it needs the permission to read presence.
         """
         rule = self._hub.rules.for_channel(channel)
-        if rule.force_push_join_leave or not requested:
-            return rule.force_push_join_leave
+        if not rule.join_leave or rule.force_push_join_leave or not requested:
+            return rule.join_leave and rule.force_push_join_leave
         may_read = rule.may_read_presence(context.identity.user, subscribed=True)
         return may_read or context.identity.may(channel, Right.PRESENCE)
 

@@ -318,12 +318,13 @@ class ChannelTests:
         assert keys == {
             "allow_subscribe_for_client": True,
             "allow_subscribe_for_anonymous": False,
-            "publish": True,
+            "allow_publish_for_subscriber": True,
             "allow_publish_for_anonymous": False,
             "presence": True,
             "allow_presence_for_subscriber": False,
             "allow_presence_for_client": True,
             "allow_presence_for_anonymous": False,
+            "join_leave": False,
             "history_size": 10,
             "history_ttl": "5m",
             "allow_history_for_anonymous": False,
@@ -404,6 +405,21 @@ class HookTests:
         assert tables["asked:*"] == {"allow_subscribe_for_client": False}
         assert tables["free:*"]["hook_subscribe"] is tables["free:*"]["hook_publish"] is False
         assert tables["$asked:*"] == {"allow_subscribe_for_client": False, "hook_subscribe": False}
+
+    def test_private_channels_have_the_options_of_their_namespace(self):
+        keys, _ = table_of({"presence": True}, "$ns:*")
+        assert keys == {
+            "allow_subscribe_for_client": False,
+            "presence": True,
+            "allow_presence_for_subscriber": False,
+            "join_leave": False,
+        }
+
+    def test_one_timeout_is_used(self):
+        proxy = {"subscribe": {"endpoint": "http://h/s"}, "publish": {"endpoint": "http://h/p", "timeout": "3s"}}
+        namespace = {"name": "ns", "subscribe_proxy_enabled": True, "publish_proxy_enabled": True}
+        found = convert({"channel": {"proxy": proxy, "namespaces": [namespace]}})
+        assert found.options["hook_timeout"] == "3s"
         assert "proxies: one timeout for all hooks: 3s" in [f"{note.option}: {note.reason}" for note in found.notes]
 
     def test_a_hook_has_one_url(self):

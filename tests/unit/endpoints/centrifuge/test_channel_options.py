@@ -47,6 +47,7 @@ class PermissionTests:
             ({}, "publish", [DENIED, DENIED, DENIED]),
             ({"publish": True}, "publish", [0, 0, 0]),
             ({"publish": True, "allow_publish_for_anonymous": False}, "publish", [0, 0, DENIED]),
+            ({"allow_publish_for_subscriber": True}, "publish", [DENIED, 0, 0]),
             ({"allow_publish_for_client": True}, "publish", [0, 0, 0]),
             (
                 {"allow_publish_for_client": True, "allow_publish_for_anonymous": False},
@@ -141,6 +142,8 @@ class ForcedEventTests:
             ({"allow_presence_for_subscriber": False, "force_push_join_leave": True}, False, True),
             ({"allow_presence_for_client": True, "allow_presence_for_subscriber": False}, True, True),
             ({"force_push_join_leave": True, "presence": False}, True, False),
+            ({"join_leave": False}, True, False),
+            ({"join_leave": False, "force_push_join_leave": True}, True, False),
         ],
     )
     def test_a_subscriber_receives_events_if_they_are_forced_or_requested_and_readable(
