@@ -7,7 +7,7 @@ import json
 import os
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 from wsserver.cli.server_options import add_secret_option, add_url_option, load_settings, server_of
@@ -17,7 +17,7 @@ from wsserver.errors import Refused, SettingError, Unreachable
 from wsserver.jsonfields import read_json
 from wsserver.wire.frames import is_utf8
 
-__all__ = ["add_arguments", "make_body", "publish", "run"]
+__all__ = ["add_arguments", "make_body", "parse_tags", "publish", "run"]
 
 MAX_DATA = 16 * 1024 * 1024
 """Maximum number of bytes read from standard input. The server accepts much less, and its error names the limit."""
@@ -36,6 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "data", metavar="DATA", help="the data to publish, as a text; - reads it from standard input, byte for byte"
     )
     parser.add_argument("--json", action="store_true", help="publish DATA as a JSON value instead of a text")
+    parser.add_argument(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="add a tag, which subscribers can filter by; may be repeated",
+    )
     add_url_option(parser)
     add_secret_option(parser, "api_key")
 
@@ -67,7 +74,7 @@ def publish(chosen: argparse.Namespace, environ: Mapping[str, str], stdin: Binar
     if not key:
         raise SettingError("--api-key", "missing; give the server's key here, in WSSERVER_API_KEY or with --config")
     data = _read(stdin) if chosen.data == "-" else os.fsencode(chosen.data)
-    status, answer = _post(target, key, make_body(chosen.channel, data, as_json=chosen.json))
+    status, answer = _post(target, key, make_body(chosen.channel, data, parse_tags(chosen.tag), as_json=chosen.json))
     return _receipt(status, answer)
 
 
@@ -80,31 +87,52 @@ def _read(stdin: BinaryIO | None) -> bytes:
     return data
 
 
-def make_body(channel: str, data: bytes, *, as_json: bool) -> bytes:
+def parse_tags(pairs: Sequence[str]) -> dict[str, str]:
+    """
+    Parse the values of `--tag`.
+
+    Raises:
+        SettingError: a value is not a pair, or two have the same name.
+    """
+    tags: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator:
+            raise SettingError("--tag", f"expected NAME=VALUE, not {quote_values([pair])}")
+        if name in tags:
+            raise SettingError("--tag", f"several values for one name; a second one is {quote_values([pair])}")
+        tags[name] = value
+    return tags
+
+
+def make_body(channel: str, data: bytes, tags: Mapping[str, str] = {}, *, as_json: bool) -> bytes:
     """
     Build the body of a request to `/api/publish`.
 
     Args:
         channel: the channel to publish to.
         data: the data to publish. It is sent as a string if it is UTF-8, else in base64 (`b64data`).
+        tags: the publication's tags.
         as_json: publish the data as the JSON value that it contains.
 
     Raises:
         SettingError: `as_json` is set, but the data is not JSON.
     """
-    name = json.dumps(channel).encode("ascii")
+    first = b'{"channel": %b, ' % json.dumps(channel).encode("ascii")
+    if tags:
+        first += b'"tags": %b, ' % json.dumps(tags).encode("ascii")
     if not as_json:
         # A text always as a string: in base64, it would be bytes, which subscribers may receive in another form.
         if is_utf8(data):
             text = json.dumps(data.decode("utf-8"), ensure_ascii=False).encode("utf-8")
-            return b'{"channel": %b, "data": %b}' % (name, text)
-        return b'{"channel": %b, "b64data": "%b"}' % (name, base64.b64encode(data))
+            return b'%b"data": %b}' % (first, text)
+        return b'%b"b64data": "%b"}' % (first, base64.b64encode(data))
     try:
         read_json(data)
     except ValueError as error:
         shown = quote_values([data.decode("utf-8", "backslashreplace")])
         raise SettingError("--json", f"invalid DATA {shown}: {error}") from None
-    return b'{"channel": %b, "data": %b}' % (name, data)
+    return b'%b"data": %b}' % (first, data)
 
 
 def _post(target: ServerURL, key: str, body: bytes) -> tuple[int, bytes]:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from wsserver.cli.publish import make_body
+from wsserver.cli.publish import make_body, parse_tags
 from wsserver.errors import SettingError
 
 
@@ -51,6 +51,30 @@ class BodyTests:
         with pytest.raises(SettingError, match=r"^--json: invalid DATA '.*': "):
             make_body("foo", data, as_json=True)
 
+    @pytest.mark.parametrize(("data", "as_json"), [(b"x", False), (b"\xff", False), (b"{}", True)])
+    def test_tags_are_sent_with_every_form_of_data(self, data, as_json):
+        body = json.loads(make_body("foo", data, {"a": '"', "\u4e16": ""}, as_json=as_json))
+        assert body["tags"] == {"a": '"', "\u4e16": ""}
+        assert len(body) == 3
+
     @pytest.mark.parametrize("channel", ["foo", 'a"b', "\u4e16", "\udcff"])
     def test_any_channel_name_is_sent_as_one_string(self, channel):
         assert json.loads(make_body(channel, b"x", as_json=False)) == {"channel": channel, "data": "x"}
+
+
+class TagTests:
+    """The values of `--tag`."""
+
+    def test_the_first_equals_sign_ends_the_name(self):
+        assert parse_tags(["a=b", "c=d=e", "f="]) == {"a": "b", "c": "d=e", "f": ""}
+
+    @pytest.mark.parametrize(
+        ("pairs", "message"),
+        [
+            (["a"], "--tag: expected NAME=VALUE, not 'a'"),
+            (["a=1", "b=2", "a=3"], "--tag: several values for one name; a second one is 'a=3'"),
+        ],
+    )
+    def test_refuses_what_is_not_a_pair_and_a_name_with_two_values(self, pairs, message):
+        with pytest.raises(SettingError, match=f"^{message}$"):
+            parse_tags(pairs)

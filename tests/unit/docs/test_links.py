@@ -105,6 +105,7 @@ def test_every_flag_in_a_code_span_exists():
         "--hook-",
         "--",
         "--save",
+        "--tag",
     }
     parser = argparse.ArgumentParser()
     bench.add_arguments(parser)
