@@ -102,6 +102,10 @@ class NotEnabled(WsserverError):
     """Presence or history is not enabled for a channel."""
 
 
+class InvalidFilter(WsserverError, ValueError):
+    """A subscriber's filter is invalid, exceeds a limit, or is not enabled for the channel."""
+
+
 class BrokerDown(WsserverError):
     """Publishing or subscribing is temporarily not possible, for example because Redis is unavailable."""
 

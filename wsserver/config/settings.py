@@ -155,6 +155,7 @@ BY_CHANNEL: Mapping[str, Option] = {
             ("allow_publish_for_client", "Whether clients may publish without being subscribed or permitted to."),
             ("allow_presence_for_client", "Whether clients may read the presence without being subscribed."),
             ("allow_history_for_client", "Whether clients may read the history without being subscribed."),
+            ("allow_tags_filter", "Whether subscribers may filter the publications by their tags."),
             (
                 "allow_user_limited_channels",
                 "Whether a name with #, such as dialog#42,43, lists the only users that may subscribe, and permits it.",

@@ -7,7 +7,14 @@ Only this module chooses the HTTP status of such a refusal. It does not use Twis
 from http import HTTPStatus
 
 from wsserver.auth.jwt import Cause, Refused
-from wsserver.errors import BrokerDown, InvalidChannel, NotPermitted, ReservedChannel, ServerNotPermitted
+from wsserver.errors import (
+    BrokerDown,
+    InvalidChannel,
+    InvalidFilter,
+    NotPermitted,
+    ReservedChannel,
+    ServerNotPermitted,
+)
 from wsserver.hooks.messages import HookDisconnect, HookError
 from wsserver.hub.names import NotAllowed
 from wsserver.wire.http11 import Refusal, bad_request, forbidden, unavailable
@@ -19,7 +26,9 @@ _MAY_RECONNECT = range(4000, 4500)
 """Disconnect codes of the backend after which a client may reconnect."""
 
 
-def refusal_for(error: InvalidChannel | NotAllowed | Refused | HookError | HookDisconnect | BrokerDown) -> Refusal:
+def refusal_for(
+    error: InvalidChannel | InvalidFilter | NotAllowed | Refused | HookError | HookDisconnect | BrokerDown,
+) -> Refusal:
     """
     Return the HTTP response for an error.
 
@@ -27,14 +36,14 @@ def refusal_for(error: InvalidChannel | NotAllowed | Refused | HookError | HookD
         error: the error.
 
     Returns:
-        400 for an invalid channel name; 401 for a token that is not accepted (RFC 6750 section 3.1); 403 for a channel
-        that the client may not subscribe to; 503 with `Retry-After` if a later attempt may succeed. For an error of the
-        backend, its code if that is a 4xx status, else 403.
+        400 for an invalid channel name or filter; 401 for a token that is not accepted (RFC 6750 section 3.1); 403 for
+        a channel that the client may not subscribe to; 503 with `Retry-After` if a later attempt may succeed. For an
+        error of the backend, its code if that is a 4xx status, else 403.
     """
     match error:
         case ReservedChannel():
             return forbidden(str(error))
-        case InvalidChannel():
+        case InvalidChannel() | InvalidFilter():
             return bad_request(str(error))
         case NotAllowed():
             return forbidden(error.reason)

@@ -207,7 +207,8 @@ class Subscriber(Protocol):
     kind: Hashable
     """
     Subscribers with an equal `kind` receive identical frames, so the frames are encoded once for all of them. A
-    `DeltaSubscriber` has a `wsserver.hub.delta.DeltaKind`.
+    `DeltaSubscriber` has a `wsserver.hub.delta.DeltaKind`. A subscriber that receives only the publications that match
+    a filter has a `wsserver.hub.filters.FilteredKind`, which contains the other kind.
     """
 
     def frame(self, channel: ChannelName, publication: Publication) -> bytes:

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from wsserver.hub.broker import Subscriber
+from wsserver.hub.filters import FilteredKind
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.send_queue import OVERHEAD
@@ -277,9 +278,11 @@ class RecoveringSubscriber(StreamReader):
         self.rewind = 0
         return Position(first - 1, end.epoch)
 
-    def mark_rewound(self, publications: Iterable[Publication]) -> tuple[Publication, ...]:
-        """Set `rewound` of the publications that were published before the rewind began."""
-        end = self.rewind_end
+    def select(self, publications: Iterable[Publication]) -> tuple[Publication, ...]:
+        """Return the publications that match the subscriber's filter, with `rewound` set if they belong to a rewind."""
+        end, kind = self.rewind_end, self.subscriber.kind
+        if isinstance(kind, FilteredKind):
+            publications = (one for one in publications if kind.filter.matches(one.tags))
         if end is None:
             return tuple(publications)
         return tuple(

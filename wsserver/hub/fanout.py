@@ -7,11 +7,16 @@ event loop; each subscriber still receives a channel's publications in order.
 
 Subscribers that receive deltas have their `base`: the last publication that they have received. The frames for them are
 encoded once for each kind and each base. Almost always, all subscribers of a kind have the same base.
+
+For subscribers with a filter, each filter is evaluated once for each publication. A publication that matches several
+filters is still encoded only once.
 """
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cache, partial
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +25,7 @@ from twisted.logger import Logger
 
 from wsserver.hub.broker import UNFRAMED
 from wsserver.hub.delta import DeltaKind
+from wsserver.hub.filters import FilteredKind
 from wsserver.hub.publication import Publication
 from wsserver.hub.send_queue import Batch
 from wsserver.typing import ChannelName
@@ -99,23 +105,29 @@ class FanOut:
             kinds: the subscribers to deliver to.
             publications: the publications and presence events, in order.
         """
+        filtered: list[Any] = []
         for kind, alike in list(kinds.items()):
             subscribers = list(alike)
             if not subscribers:
                 # They have left as a result of the delivery to another kind.
+                continue
+            if type(kind) is FilteredKind:
+                filtered += subscribers
                 continue
             if kind is UNFRAMED:
                 self._start(channel, subscribers, partial(_receive, channel, tuple(publications)), len(publications))
                 continue
             if type(kind) is DeltaKind:
                 delivery = _DeltaDelivery(channel, tuple(publications))
-                self._start(channel, subscribers, delivery, delivery.cost)
+                self._start(channel, subscribers, delivery, _cost(publications))
                 continue
             batch, whole = _frame(channel, subscribers[0], publications)
             if batch.count:
                 self._start(channel, subscribers, partial(_deliver, batch), 1 + len(batch.frames) // BYTES_PER_WRITE)
             if not whole:
                 self._start(channel, list(alike), partial(_notify_missed, channel, True))
+        if filtered:
+            self._start(channel, filtered, _FilteredDelivery(channel, tuple(publications)), _cost(publications))
 
     def missed(self, channel: ChannelName, subscribers: Iterable[Any], *, stream: bool) -> None:
         """
@@ -220,9 +232,6 @@ class _DeltaDelivery:
     def __init__(self, channel: ChannelName, publications: Sequence[Any]) -> None:
         self._channel = channel
         self._publications = publications
-        size = sum(len(one.data) for one in publications if isinstance(one, Publication))
-        self.cost = 1 + size // BYTES_PER_WRITE
-        """The number of writes that serving one subscriber counts as, if no delta is smaller than the publication."""
         self._encoded: dict[int, tuple[_DeltaEncoder, Batch, bool]] = {}
         """The id of a base -> the encoder, which keeps the base alive, and the results of `_frame`."""
 
@@ -237,10 +246,7 @@ class _DeltaDelivery:
             encoder, batch, whole = self._encoded[base]
             for one in group:
                 one.base = encoder.last
-            if batch.count:
-                _deliver(batch, group)
-            if not whole:
-                _notify_missed(self._channel, True, group)
+            _deliver_framed(batch, whole, group)
 
     def _encode(self, first: Any) -> tuple[_DeltaEncoder, Batch, bool]:
         encoder = _DeltaEncoder(first, first.base, chained=True)
@@ -252,13 +258,88 @@ class _DeltaDelivery:
         return encoder, msgspec.structs.replace(batch, plain=cache(encode_plain)), whole
 
 
+class _FilteredDelivery:
+    """
+    Delivers publications and presence events to the subscribers with filters: the function `act` of a job.
+
+    There may be as many filters as subscribers. Therefore all kinds are served by one job, which evaluates a filter
+    when it reaches the filter's first subscriber.
+
+    Args:
+        channel: the channel's name.
+        publications: the publications and presence events, in order.
+    """
+
+    def __init__(self, channel: ChannelName, publications: Sequence[Any]) -> None:
+        self._channel = channel
+        self._publications = publications
+        self._encoders: dict[Hashable, _Encoder] = {}
+        """The kind of a subscriber, without its filter -> its frames."""
+        self._kind: FilteredKind | None = None
+        """The kind that was served last."""
+        self._act: Callable[[list[Any]], None] = _skip
+        """Serves several subscribers of that kind."""
+
+    def __call__(self, subscribers: list[Any]) -> None:
+        """Serve several subscribers; those of a kind are next to each other."""
+        for kind, group in groupby(subscribers, attrgetter("kind")):
+            alike = list(group)
+            if kind != self._kind:
+                self._kind, self._act = kind, self._prepare(kind, alike[0])
+            self._act(alike)
+
+    def _prepare(self, kind: FilteredKind, first: Any) -> Callable[[list[Any]], None]:
+        """Evaluate a filter; return a function that delivers the publications that match."""
+        matches = kind.filter.matches
+        chosen = [one for one in self._publications if not isinstance(one, Publication) or matches(one.tags)]
+        if not chosen:
+            return _skip
+        if type(kind.kind) is DeltaKind:
+            return _DeltaDelivery(self._channel, chosen)
+        encoder = self._encoders.get(kind.kind)
+        if encoder is None:
+            encoder = self._encoders[kind.kind] = _Encoder(first)
+        return partial(_deliver_framed, *_frame(self._channel, encoder, chosen))
+
+
+class _Encoder:
+    """
+    Encodes each publication once for all kinds that differ only in their filters.
+
+    Args:
+        first: any subscriber of one of the kinds.
+    """
+
+    def __init__(self, first: Any) -> None:
+        self.event_frame = first.event_frame
+        self._frame = first.frame
+        self._frames: dict[int, bytes] = {}
+
+    def frame(self, channel: ChannelName, publication: Publication) -> bytes:
+        """Return a publication encoded for these kinds."""
+        # The publications live as long as the delivery, so their ids are unique.
+        frame = self._frames.get(id(publication))
+        if frame is None:
+            frame = self._frames[id(publication)] = self._frame(channel, publication)
+        return frame
+
+
+def _skip(_: list[Any]) -> None:
+    """Deliver nothing."""
+
+
+def _cost(publications: Sequence[Any]) -> int:
+    """Return the number of writes that serving one subscriber counts as, if it receives the data of all of them."""
+    return 1 + sum(len(one.data) for one in publications if isinstance(one, Publication)) // BYTES_PER_WRITE
+
+
 def _frame(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tuple[Batch, bool]:
     """
     Encode publications and presence events as frames for one kind of subscriber.
 
     Args:
         channel: the channel's name.
-        first: any subscriber of that kind, or a `_DeltaEncoder`; its methods encode the frames.
+        first: any subscriber of that kind, an `_Encoder` or a `_DeltaEncoder`; its methods encode the frames.
         publications: the publications and presence events, in order.
 
     Returns:
@@ -282,6 +363,13 @@ def _frame(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tup
             frames.append(frame)
             size += length
     return Batch(channel, frames[0] if len(frames) == 1 else b"".join(frames), len(frames), size, newest), whole
+
+
+def _deliver_framed(batch: Batch, whole: bool, subscribers: list[Any]) -> None:
+    if batch.count:
+        _deliver(batch, subscribers)
+    if not whole:
+        _notify_missed(batch.channel, True, subscribers)
 
 
 def _deliver(batch: Batch, subscribers: list[Any]) -> None:

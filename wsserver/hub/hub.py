@@ -25,6 +25,7 @@ from wsserver.hub.channel import BufferBudget, ChannelState, RecoveringSubscribe
 from wsserver.hub.clients import ClientInfo, Clients
 from wsserver.hub.deferreds import MaybeDeferred, as_deferred, then
 from wsserver.hub.fanout import FanOut
+from wsserver.hub.filters import FilteredKind
 from wsserver.hub.gaps import GapCloser
 from wsserver.hub.names import check_name
 from wsserver.hub.pages import PageReader
@@ -117,7 +118,10 @@ class Hub:
 
         Raises:
             BrokerDown: the broker is unavailable; the subscriber is not subscribed. The Deferred may also fail with it.
+            InvalidFilter: the subscriber has a filter, but the channel's subscribers may not filter by tags.
         """
+        if type(subscriber.kind) is FilteredKind:
+            self.rules.require_filter(channel)
         if self.rules.for_channel(channel).keep is None:
             since, positioned, rewind = None, False, 0
         state = self.find(channel)

@@ -57,7 +57,7 @@ class Joined(NamedTuple):
     publications: tuple[Publication, ...] = ()
     """
     The missed publications, from the position after which the subscriber asked to recover up to `position`. After a
-    rewind, the last publications up to `position`.
+    rewind, the last publications up to `position`. If the subscriber has a filter, only those that match it.
     """
     recovered: bool = False
     """
@@ -196,7 +196,7 @@ class Recovery:
             return Joined(None)
         recovering.rewind_end = page.position
         self._finish(state, recovering, page.position, waited=waited)
-        return Joined(page.position, recovering.mark_rewound(reversed(page.publications)))
+        return Joined(page.position, recovering.select(reversed(page.publications)))
 
     def _read(
         self,
@@ -233,7 +233,7 @@ class Recovery:
             recovering.begin_rewind(page.position)
             return Joined(None, behind=True)
         behind = not self._finish(state, recovering, page.position, waited=waited)
-        return Joined(page.position, page.publications if recovered else (), recovered, behind)
+        return Joined(page.position, recovering.select(page.publications) if recovered else (), recovered, behind)
 
     def _page_read(self, page: Page, state: ChannelState, recovering: RecoveringSubscriber) -> Joined:
         """Return the `Joined` for a page; after the last page, end the subscriber's recovery."""
@@ -245,7 +245,7 @@ class Recovery:
             return Joined(None, behind=True)
         if end is None:
             return Joined(page.position, behind=not self._finish(state, recovering, page.position))
-        publications = recovering.mark_rewound(page.publications)
+        publications = recovering.select(page.publications)
         if end != page.position:
             recovering.pause(end)
             return Joined(end, publications, recovered=True, behind=True)

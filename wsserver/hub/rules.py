@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from wsserver.config.settings import Settings
-from wsserver.errors import NotEnabled
+from wsserver.errors import InvalidFilter, NotEnabled
 from wsserver.hub.names import Patterns
 from wsserver.hub.stream import Keep
 from wsserver.text import quote
@@ -54,6 +54,8 @@ class Rule:
     """Whether clients may read it that are not subscribed."""
     allow_history_for_anonymous: bool = True
     """Whether anonymous clients may read it that the other options permit to."""
+    allow_tags_filter: bool = False
+    """Whether subscribers may filter the publications by their tags."""
     allow_user_limited_channels: bool = False
     """Whether a name with `#` lists the only users that may subscribe, as `dialog#42,43` does."""
     join_leave: bool = True
@@ -186,6 +188,11 @@ class Rules:
         """Raise `NotEnabled` if the channel keeps no history."""
         if self.for_channel(channel).keep is None:
             raise NotEnabled(f"history is not enabled for channel {quote(channel)}; see --history-size")
+
+    def require_filter(self, channel: ChannelName) -> None:
+        """Raise `InvalidFilter` if the channel's subscribers may not filter by tags."""
+        if not self.for_channel(channel).allow_tags_filter:
+            raise InvalidFilter(f"filters are not enabled for channel {quote(channel)}; set allow_tags_filter")
 
     def _find(self, channel: ChannelName) -> Rule:
         rule = replace(

@@ -20,6 +20,7 @@ from wsserver.endpoints.raw.positions import Missed, refuse_subscription
 from wsserver.endpoints.raw.request import UNKNOWN_POSITION, Format
 from wsserver.endpoints.raw.subscription import RawSubscription
 from wsserver.hooks.messages import Caller
+from wsserver.hub.filters import with_filter
 from wsserver.hub.hub import Hub
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import parse_positions
@@ -147,7 +148,7 @@ class _Stream(RawSubscription, Output):
         # The ID of an event contains the client's positions in all its channels, so clients share encoded events only
         # if they have the same single channel.
         only = "" if len(admitted.request.channels) == 1 else caller.client
-        self.kind = ("sse", admitted.request.format, self._chunked, only)
+        self.kind = with_filter(("sse", admitted.request.format, self._chunked, only), admitted.request.filter)
         self._format = admitted.request.format
         self._is_over = self._ends_after_recovery = False
         """`_is_over`: the stream has ended. `_ends_after_recovery`: it ends once the missed publications are sent."""

@@ -8,6 +8,7 @@ from twisted.internet.task import Clock
 
 from wsserver.hub.clients import ClientInfo
 from wsserver.hub.fanout import BYTES_PER_WRITE, MAX_JOBS, FanOut
+from wsserver.hub.filters import FilteredKind, parse_conditions
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
@@ -190,9 +191,106 @@ def kinds(*subscribers):
     return found
 
 
+def filtered(kind, condition):
+    """Return the kind of a subscriber with a filter."""
+    return FilteredKind(kind, parse_conditions([condition], "filter"))
+
+
+def tagged(*numbers):
+    """Make publications of numbers, with the number as the tag `n`."""
+    return [Publication(b"%d" % number, tags={"n": str(number)}) for number in numbers]
+
+
 def publications(*texts):
     """Make publications."""
     return [Publication(text) for text in texts]
+
+
+class FilterTests:
+    """Subscribers with a filter."""
+
+    def test_receives_only_publications_that_match_and_all_events(self):
+        """`newest` is the newest publication that matches. Without one, there is no batch at all."""
+        event = PresenceEvent(True, ClientInfo("c"))
+        one, two = (BatchSubscriber(filtered("watcher", f"n:eq:{n}")) for n in "13")
+        one.event_frame = two.event_frame = lambda channel, event: b"(+)"
+        fan_out = FanOut(Clock())
+        fan_out.publish("foo", kinds(one, two), [*tagged(1, 2), event, *tagged(1, 2)])
+        assert [(each.frames, each.count, each.size) for each in one.received] == [(b"<1>(+)<1>", 3, 5)]
+        assert one.received[0].newest == (b"<1>", 1)
+        assert [(each.frames, each.count) for each in two.received] == [(b"(+)", 1)]
+        fan_out.publish("foo", kinds(one, two), tagged(2))
+        assert [len(one.received), len(two.received)] == [1, 1]
+
+    def test_a_publication_without_tags_matches_no_value(self):
+        one, two = Subscriber(filtered("raw", "n:eq:1")), Subscriber(filtered("raw", "n:neq:1"))
+        FanOut(Clock()).publish("foo", kinds(one, two), publications(b"x"))
+        assert (one.received, two.received) == ([], [(b"<x>", 1, 1)])
+
+    def test_evaluates_each_filter_once_and_encodes_each_publication_once_for_all_of_them(self):
+        """Subscribers of another kind have frames of their own."""
+        encoded, evaluated = [], []
+
+        class Counting(Subscriber):
+            def frame(self, channel, publication):
+                encoded.append((self.kind.kind, publication.data))
+                return super().frame(channel, publication)
+
+        class Tags(dict):
+            def get(self, *arguments):
+                evaluated.append(arguments)
+                return super().get(*arguments)
+
+        ones = [Counting(filtered(kind, f"n:gt:{n}")) for kind in "ab" for n in range(3) for _ in range(4)]
+        wanted = [Publication(b"%d" % n, tags=Tags(n=str(n))) for n in (1, 2, 3)]
+        FanOut(Clock()).publish("foo", kinds(*ones), wanted)
+        assert sorted(encoded) == [(kind, b"%d" % n) for kind in "ab" for n in (1, 2, 3)]
+        assert len(evaluated) == 2 * 3 * 3
+        assert [one.received for one in ones[::4]] == 2 * [
+            [(b"<1><2><3>", 3, 3)],
+            [(b"<2><3>", 2, 2)],
+            [(b"<3>", 1, 1)],
+        ]
+
+    def test_a_publication_that_cannot_be_encoded_is_missing_only_where_it_matches(self):
+        one, two, other = (Subscriber(filtered("raw", f"n:{rest}")) for rest in ("eq:2", "ex", "eq:1"))
+        for each in (one, two, other):
+            each.bad = b"2"
+        FanOut(Clock()).publish("foo", kinds(one, two, other), tagged(1, 2))
+        assert one.received == [("missed", "foo", True)]
+        assert two.received == [(b"<1>", 1, 1), ("missed", "foo", True)]
+        assert other.received == [(b"<1>", 1, 1)]
+
+    def test_many_filters_are_evaluated_over_several_turns_in_order(self):
+        """Also if the turn ends between two subscribers with the same filter."""
+        reactor, log = Turns(), []
+        ones = [Subscriber(filtered("raw", f"n:nin:{n // 3}")) for n in range(24)]
+        for number, one in enumerate(ones):
+            one.deliver = lambda batch, number=number: log.append((batch.frames, number))
+        fan_out = FanOut(reactor, budget=10)
+        for number in (1, 2):
+            fan_out.publish("foo", kinds(*ones), tagged(number))
+        assert len(log) <= 10
+        before = len(log)
+        while reactor.turn():
+            assert len(log) - before <= 10
+            before = len(log)
+        assert log == [(b"<%d>" % n, place) for n in (1, 2) for place in range(24) if place // 3 != n]
+
+    def test_a_subscriber_that_leaves_between_two_turns_receives_nothing_more(self):
+        reactor = Turns()
+        ones = [Subscriber(filtered("raw", f"n:nin:{n}")) for n in range(3)]
+        fan_out = FanOut(reactor, budget=1)
+        fan_out.publish("foo", kinds(*ones), tagged(7))
+        fan_out.left("foo", ones[1])
+        while reactor.turn():
+            pass
+        assert [len(one.received) for one in ones] == [1, 0, 1]
+
+    def test_subscribers_without_a_filter_are_served_as_before(self):
+        one, two = Subscriber(), Subscriber(filtered("raw", "n:eq:2"))
+        FanOut(Clock()).publish("foo", kinds(one, two), tagged(1, 2))
+        assert (one.received, two.received) == ([(b"<1><2>", 2, 2)], [(b"<2>", 1, 1)])
 
 
 class FanOutTests:

@@ -155,6 +155,7 @@ class QueryTests:
             ("binay", "binary"),
             ("last_event", "last_event_id"),
             ("lastEvenId", "last_event_id"),
+            ("filters", "filter"),
             ("tokn", "token"),
             ("re-wind", "rewind"),
             ("rewnd", "rewind"),
@@ -189,6 +190,16 @@ class QueryTests:
         An unknown id causes a gap notice, because a refusal would stop an EventSource permanently.
         """
         assert parse_query({"channel": ["a"], **values}, Format.RAW).last_event_id == expected
+
+    def test_compiles_one_filter_of_all_conditions(self):
+        found = parse_query({"channel": ["a"], "filter": ["ticker:eq:BTC", "price:gt:9"]}, Format.RAW).filter
+        assert found.matches({"ticker": "BTC", "price": "10"})
+        assert not found.matches({"ticker": "BTC", "price": "9"})
+        assert parse_query({"channel": ["a"]}, Format.RAW).filter is None
+
+    def test_refuses_an_invalid_filter_with_400_and_names_the_field(self):
+        refusal = parse_query({"channel": ["a"], "filter": ["ticker:eq"]}, Format.RAW)
+        assert (refusal.status, refusal.reason) == (400, "filter.val: missing for eq")
 
 
 class FormatTests:

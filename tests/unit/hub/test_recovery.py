@@ -3,6 +3,8 @@ The hub loses no publication without a notice, with a broker that delivers every
 
 A publication gets its offset in the stream at once. Its delivery, and the answers to reads, arrive later, each in their
 own order. An outage loses deliveries that were under way; a flush loses streams.
+
+The publications are numbers. Some subscribers have a filter: they receive the odd or the even ones.
 """
 
 import random
@@ -20,6 +22,7 @@ from twisted.internet.task import Clock
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.channel import BufferBudget
+from wsserver.hub.filters import FilteredKind, parse_conditions
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.publication import Publication
 from wsserver.hub.rules import Rule, Rules
@@ -28,6 +31,16 @@ from wsserver.hub.stream import Keep, Position, Stream
 
 KEPT = 5
 """Number of publications that the stream keeps."""
+
+ODD, EVEN = (parse_conditions([f"odd:eq:{odd}"], "filter") for odd in ("1", "0"))
+
+KINDS = ["a", "b", FilteredKind("a", ODD), FilteredKind("a", EVEN), FilteredKind("b", ODD)]
+"""The kinds of the subscribers."""
+
+
+def tagged(data):
+    """Return a publication with a tag that says whether its number is odd."""
+    return Publication(data, tags={"odd": str(int(data) % 2) if data.isdigit() else "1"})
 
 
 class LateBroker(MemoryBroker):
@@ -38,6 +51,8 @@ class LateBroker(MemoryBroker):
         self.up = True
         self.stream, self.epochs = Stream("e0"), 0
         self.news, self.answers = deque(), deque()
+        self.published = {}
+        """Epoch and offset -> publication, for all that were ever stored."""
         self.subscribed = False
         self.confirmed = False
 
@@ -61,7 +76,8 @@ class LateBroker(MemoryBroker):
 
     def store(self, data):
         """Publish with an offset, as through a server."""
-        publication = self.stream.append(Publication(data), Keep(KEPT, 1e9), 0)
+        publication = self.stream.append(tagged(data), Keep(KEPT, 1e9), 0)
+        self.published[publication.epoch, publication.offset] = publication
         if self.subscribed:
             self.news.append(lambda: self.listener.on_publication("foo", publication))
         return publication
@@ -70,8 +86,9 @@ class LateBroker(MemoryBroker):
         """Publish without an offset, as with `redis-cli publish`."""
 
         def arrive():
-            owed(data)
-            self.listener.on_publication("foo", Publication(data))
+            publication = tagged(data)
+            owed(publication)
+            self.listener.on_publication("foo", publication)
 
         if self.subscribed:
             self.news.append(arrive)
@@ -143,16 +160,31 @@ class Peer:
         starts = self.rewind and self.position is None and not self.notified
         if offset and starts and self.top is not None and epoch == self.top.epoch:
             # What was published since it subscribed is not missing at the start of its rewind.
-            assert offset <= self.top.offset + 1, (self.top, offset)
+            skipped = [self.machine.broker.published[epoch, n] for n in range(self.top.offset + 1, offset)]
+            assert not any(map(self.wants, skipped)), (self.top, offset)
         if offset:
+            assert self.wants(self.machine.broker.published[epoch, offset])
             if self.position is not None and not self.notified and self.joined is not None:
-                follows = (epoch == self.position.epoch and offset == self.position.offset + 1) or (
-                    self.position.offset == 0 and offset == 1
-                )
-                assert follows, (self.position, offset, epoch)
+                assert self.follows(offset, epoch), (self.position, offset, epoch)
             self.position = Position(offset, epoch)
             self.notified = False
         self.got.append(data)
+
+    def wants(self, publication):
+        """Return whether the subscriber receives a publication: it has no filter, or the filter matches."""
+        return not isinstance(self.kind, FilteredKind) or self.kind.filter.matches(publication.tags)
+
+    def follows(self, offset, epoch):
+        """Return whether nothing that the subscriber wants lies between its position and a later offset."""
+        if epoch == self.position.epoch:
+            skipped = range(self.position.offset + 1, offset)
+        elif self.position.offset == 0:
+            skipped = range(1, offset)
+        else:
+            return False
+        return offset > skipped.start - 1 and not any(
+            self.wants(self.machine.broker.published[epoch, n]) for n in skipped
+        )
 
     def missed(self, channel, stream):
         self.notices += 1
@@ -187,6 +219,10 @@ class Peer:
             self.notified, self.position = True, joined.position
         self.note_page(joined)
 
+    def is_at(self, position):
+        """Return whether the subscriber has everything that it wants up to a position of the stream."""
+        return self.position == position or self.follows(position.offset + 1, position.epoch)
+
     def note_page(self, joined):
         if self.position is None and not joined.publications:
             # A rewind of an empty history.
@@ -194,7 +230,8 @@ class Peer:
         try:
             for one in joined.publications:
                 self.note(one.data.decode(), one.offset, one.epoch, one.rewound)
-            assert self.position == joined.position
+            assert self.is_at(joined.position)
+            self.position = joined.position
         except AssertionError as error:
             self.machine.errors.append(error)
 
@@ -209,7 +246,7 @@ class Machine(RuleBasedStateMachine):
         self.patch.start()
         self.clock = Clock()
         self.broker = LateBroker(self.clock)
-        self.hub = make_hub(self.broker, self.clock, Rules(Rule(KEPT, 1e9)))
+        self.hub = make_hub(self.broker, self.clock, Rules(Rule(KEPT, 1e9, allow_tags_filter=True)))
         self.peers = []
         self.number = 0
         self.left = []
@@ -240,12 +277,14 @@ class Machine(RuleBasedStateMachine):
                     assert len(peer.got) == len(set(peer.got))
                 self.check_rewind(peer)
                 # It has reached the top of the stream, or was notified of a gap.
-                assert peer.notified or peer.position == Position(last.offset, last.epoch), (peer.position, last)
+                top = Position(last.offset, last.epoch)
+                unknown = peer.position is None and not peer.wants(last)
+                assert peer.notified or unknown or peer.is_at(top), (peer.position, last)
 
     def check_rewind(self, peer):
         """Check that a rewind delivered the last publications before the first new one, and not too many of them."""
         assert len(peer.rewound) <= peer.rewind
-        if not self.may_lose and peer.rewind and peer.since is None:
+        if not self.may_lose and peer.rewind and peer.since is None and not isinstance(peer.kind, FilteredKind):
             # The last publication of a run is new to every subscriber.
             end = peer.first.offset - 1
             expected = range(max(end - peer.rewind, 0), end)
@@ -264,11 +303,11 @@ class Machine(RuleBasedStateMachine):
             self.answer()
         self.clock.advance(0)
 
-    def owe(self, data):
+    def owe(self, publication):
         """Record a publication without an offset that arrives at the hub."""
         for peer in self.peers:
-            if peer.open:
-                peer.owed.append(data.decode())
+            if peer.open and peer.wants(publication):
+                peer.owed.append(publication.data.decode())
 
     def read_page(self, peer):
         """Request the next page for a subscriber; remove it if that fails, as the end of its connection would."""
@@ -317,7 +356,7 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.broker.up and len(self.peers) < 6)
     @rule(
-        kind=st.sampled_from(["a", "b"]),
+        kind=st.sampled_from(KINDS),
         resume=st.booleans(),
         positioned=st.booleans(),
         in_pages=st.booleans(),
@@ -422,7 +461,7 @@ def walk(seed):
         }
         arguments = {
             "subscribe": {
-                "kind": rng.choice("ab"),
+                "kind": rng.choice(KINDS),
                 "resume": rng.random() < 0.5,
                 "positioned": rng.random() < 0.6,
                 "in_pages": rng.random() < 0.5,

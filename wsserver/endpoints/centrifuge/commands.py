@@ -6,11 +6,12 @@ Source: `definitions/client.proto` of centrifugal/protocol.
 This module does not use Twisted, a clock or a socket.
 """
 
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from msgspec.structs import force_setattr
 
+from wsserver.hub.filters import FilterNode, read_filter
 from wsserver.hub.stream import Position
 from wsserver.jsonfields import (
     JSONField,
@@ -46,6 +47,12 @@ FOSSIL: Final = "fossil"
 
 REJECT_UNRECOVERED: Final = 2
 """Bit of `Subscribe.flag`: the client wants an error if its position cannot be recovered."""
+
+if TYPE_CHECKING:
+    _Filter = FilterNode | None
+else:
+    # `Subscribe` decodes the filter itself, because its size must be checked before.
+    _Filter = msgspec.Raw
 
 # Unsigned 64-bit numbers. msgspec cannot check bounds above 2**63 - 1, so `_check_uint64` checks the upper bound.
 _Unsigned = Annotated[int, msgspec.Meta(ge=0)]
@@ -87,16 +94,19 @@ class Subscribe(JSONStruct, frozen=True):
     flag: Nullable[Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]] = 0
     type: Nullable[Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]] = 0
     """Kind of the subscription; 0 for a stream, the only supported kind."""
-    tf: JSONField = None
-    """A filter by tags, which is not supported."""
+    tf: _Filter = None
+    """A filter by tags; None for no filter. It is ignored in a subscription that the server makes."""
     data: JSONField = None
     delta: Nullable[str] = ""
     """The format of the deltas that the client wants to receive: `fossil`, or empty for no deltas."""
 
     def __post_init__(self) -> None:
-        """Check the number that the decoder cannot check."""
+        """Check the number that the decoder cannot check, and decode the filter."""
         JSONStruct.__post_init__(self)
         _check_uint64("offset", self.offset)
+        text: Any = self.tf
+        if text is not None:
+            force_setattr(self, "tf", read_filter(text, "tf"))
 
 
 class Unsubscribe(JSONStruct, frozen=True):

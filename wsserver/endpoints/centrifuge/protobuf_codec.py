@@ -38,9 +38,9 @@ from wsserver.endpoints.centrifuge.protobuf_schema import MESSAGES, message_clas
 from wsserver.endpoints.centrifuge.replies import HistoryResult, Message, PresenceResult, SubscribeResult
 from wsserver.hub.clients import ClientInfo
 from wsserver.hub.delta import cached_delta
+from wsserver.hub.filters import MAX_TEXT, FilterNode
 from wsserver.hub.publication import Publication
 from wsserver.jsonfields import write
-from wsserver.typing import JSONText
 from wsserver.wire.frames import FIN_BINARY
 
 __all__ = ["PROTOBUF", "ProtobufCodec", "read_emulation"]
@@ -199,10 +199,23 @@ def _subscribe(message: Any) -> Subscribe:
         message.join_leave,
         message.flag,
         message.type,
-        tf=JSONText(b"{}") if message.HasField("tf") else None,
+        tf=_filter(message.tf) if message.HasField("tf") else None,
         data=message.data or None,
         delta=message.delta,
     )
+
+
+def _filter(message: Any) -> Any:
+    """Return a filter as JSON, from which `Subscribe` reads it."""
+    # Before the many small messages are read, because that takes longer than to decode them.
+    if message.ByteSize() > MAX_TEXT:
+        raise ValueError(f"tf: {message.ByteSize()} bytes, expected at most {MAX_TEXT}")
+    return msgspec.json.encode(_filter_node(message))
+
+
+def _filter_node(message: Any) -> FilterNode:
+    nodes = [_filter_node(node) for node in message.nodes]
+    return FilterNode(message.op, message.key, message.cmp, message.val, list(message.vals), nodes)
 
 
 def _publish(message: Any) -> Publish:

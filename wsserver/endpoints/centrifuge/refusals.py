@@ -19,7 +19,7 @@ from wsserver.centrifugecodes import (
     Error,
 )
 from wsserver.endpoints.refusals import is_permanent
-from wsserver.errors import BrokerDown, InvalidChannel, NotEnabled, Unrecoverable
+from wsserver.errors import BrokerDown, InvalidChannel, InvalidFilter, NotEnabled, Unrecoverable
 from wsserver.hooks.messages import HookDisconnect, HookError
 from wsserver.hub.names import NotAllowed
 
@@ -34,15 +34,15 @@ def error_for(failure: Failure) -> Error:
         failure: the failure.
 
     Returns:
-        107 for an invalid channel name, 108 if the channel keeps no presence or history, 112 for a position in a stream
-        that no longer exists, 103 if Redis does not permit the channel, 100 if the broker is unavailable.
+        107 for an invalid channel name or filter, 108 if the channel keeps no presence or history, 112 for a position
+        in a stream that no longer exists, 103 if Redis does not permit the channel, 100 if the broker is unavailable.
 
     Raises:
         Exception: the failure has another cause.
     """
-    failure.trap(InvalidChannel, NotEnabled, Unrecoverable, BrokerDown)
+    failure.trap(InvalidChannel, InvalidFilter, NotEnabled, Unrecoverable, BrokerDown)
     error = failure.value
-    if isinstance(error, InvalidChannel):
+    if isinstance(error, InvalidChannel | InvalidFilter):
         return BAD_REQUEST_ERROR.because(str(error))
     if isinstance(error, NotEnabled):
         return NOT_AVAILABLE_ERROR.because(str(error))

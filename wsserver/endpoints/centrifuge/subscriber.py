@@ -1,6 +1,5 @@
 """A Centrifuge client's subscription to one channel."""
 
-from collections.abc import Hashable
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from wsserver.endpoints.centrifuge.replies import MessagePush
 from wsserver.endpoints.subscriber import Subscription
 from wsserver.hub.clients import ClientInfo
 from wsserver.hub.delta import DeltaKind
+from wsserver.hub.filters import Filter, with_filter
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.send_queue import Batch
@@ -48,14 +48,15 @@ class ChannelSubscription(Subscription):
         server_side: whether the server made the subscription, not the client.
         delta: which publications the client receives as deltas: a value of `Rule.delta`; `off` if the client has not
             requested deltas.
+        filter_: the client receives only publications that match this filter; None for all.
     """
 
     __slots__ = (
-        "_always_delta",
         "_channels",
         "_events",
         "answered",
         "base",
+        "delta",
         "expiry_timer",
         "grant",
         "info",
@@ -74,6 +75,7 @@ class ChannelSubscription(Subscription):
         events: bool,
         server_side: bool,
         delta: str = "off",
+        filter_: Filter | None = None,
     ) -> None:
         super().__init__(channels.connection, grant.channel)
         self._channels = channels
@@ -81,8 +83,9 @@ class ChannelSubscription(Subscription):
         self.grant = grant
         self.info = info
         kind = "centrifuge", events, self.connection.form
-        self.kind: Hashable = DeltaKind(kind) if delta != "off" else kind
-        self._always_delta = delta == "always"
+        self.kind = with_filter(DeltaKind(kind) if delta != "off" else kind, filter_)
+        self.delta = delta
+        """Which publications the client receives as deltas: `off`, `requested` or `always`."""
         self.base: Publication | None = None
         """If the client receives deltas: the last publication that it has received, or will certainly receive."""
         self.server_side = server_side
@@ -103,7 +106,7 @@ class ChannelSubscription(Subscription):
 
     def delta_frame(self, channel: ChannelName, one: Publication, base: Publication | None) -> bytes:
         """Return the frame of a `pub` push for a client that receives deltas, and has received `base` before."""
-        if not (one.delta or self._always_delta):
+        if not (one.delta or self.delta == "always"):
             base = None
         frame: bytes = self.connection.write_message(self.connection.codec.delta_publication(channel, one, base))
         return frame

@@ -58,7 +58,7 @@ from wsserver.endpoints.centrifuge.unconfirmed import Sent
 from wsserver.errors import BrokerDown
 from wsserver.hub.clients import ClientInfo
 from wsserver.hub.deferreds import MaybeDeferred, may_wait, then, waits
-from wsserver.hub.delta import DeltaKind
+from wsserver.hub.filters import compile_filter
 from wsserver.hub.hub import Joined
 from wsserver.hub.names import MAX_CHANNELS, parse_name
 from wsserver.hub.publication import Publication
@@ -182,8 +182,8 @@ class Channels:
         """Execute `subscribe`."""
         if not request.channel:
             return BAD_REQUEST.because("subscribe without a channel")
-        if request.type or request.tf is not None:
-            return BAD_REQUEST_ERROR.because("expected a subscription to a stream (type) without a filter (tf)")
+        if request.type:
+            return BAD_REQUEST_ERROR.because("expected a subscription to a stream (type)")
         if request.delta not in ("", FOSSIL):
             return BAD_REQUEST.because(f"delta: expected {FOSSIL}, got {quote(request.delta)}")
         if request.channel in self.subscriptions:
@@ -215,6 +215,7 @@ class Channels:
 
         Raises:
             BrokerDown: the broker is unavailable; the client is not subscribed.
+            InvalidFilter: the client's filter is invalid, or filters are not enabled for the channel.
         """
         subscribe = partial(self._subscribe, grant, request, server_side, limit or self._permissions.pages.limit)
         if not request.recover or rewind_of(request, self._hub.rules.for_channel(grant.channel)):
@@ -232,10 +233,11 @@ class Channels:
             # The backend has subscribed the client in the meantime.
             return ALREADY_SUBSCRIBED
         events = self._permissions.receives_events(self.context, channel, requested=request.join_leave)
+        found = compile_filter(request.tf, "tf") if request.tf is not None and not server_side else None
         rule = self._hub.rules.for_channel(channel)
         delta = rule.delta if request.delta == FOSSIL else "off"
         subscription = ChannelSubscription(
-            self, grant, self._info(grant), events=events, server_side=server_side, delta=delta
+            self, grant, self._info(grant), events=events, server_side=server_side, delta=delta, filter_=found
         )
         self.subscriptions[channel] = subscription
         rewind = rewind_of(request, rule)
@@ -299,14 +301,15 @@ class Channels:
         positioned, offset, epoch = False, 0, ""
         if position is not None:
             positioned, (offset, epoch) = True, position
-            if recovered:
-                # After a recovery, the client starts at the offset that it sent, and advances with each publication.
+            if recovered and publications:
+                # After a recovery, the client starts at the offset that it sent, and advances with each publication. If
+                # none matches its filter, it starts at the end of the stream instead.
                 offset = request.offset
         was_recovering = request.recover or rewinds
         return SubscribeResult(
             *(was_recovering, recovered, expires, ttl, data, positioned, positioned, epoch, offset),
             publications=tuple(publications),
-            delta=isinstance(subscription.kind, DeltaKind),
+            delta=subscription.delta != "off",
         )
 
     def _info(self, grant: SubscribeGrant | None) -> ClientInfo:

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from wsserver.endpoints.raw.request import UNKNOWN_POSITION, RawSubscribeRequest
 from wsserver.endpoints.refusals import refusal_for
-from wsserver.errors import BrokerDown, NotEnabled
+from wsserver.errors import BrokerDown, InvalidFilter, NotEnabled
 from wsserver.hub.broker import Subscriber, first_cause
 from wsserver.hub.channel import BufferBudget
 from wsserver.hub.hub import Hub, Joined
@@ -35,14 +35,14 @@ def refuse_subscription(failure: Failure) -> Refusal:
     """
     Return the HTTP refusal for a failure of `StreamPositions.subscribe`.
 
-    It is 400 for a rewind of a channel without a history, 403 if Redis does not permit the channel, or 503 if the
-    failure is temporary.
+    It is 400 for a rewind of a channel without a history or a filter of a channel without filters, 403 if Redis does
+    not permit the channel, or 503 if the failure is temporary.
     """
-    failure.trap(BrokerDown, NotEnabled)
+    failure.trap(BrokerDown, InvalidFilter, NotEnabled)
     error = failure.value
     if isinstance(error, NotEnabled):
         return bad_request(f"rewind: {error}")
-    assert isinstance(error, BrokerDown)
+    assert isinstance(error, BrokerDown | InvalidFilter)
     return refusal_for(error)
 
 
@@ -102,7 +102,8 @@ class StreamPositions:
 
         Returns:
             A Deferred that fires when all channels are subscribed. If it fails with `BrokerDown`, no channel is. It
-            also fails with `NotEnabled` if the subscriber requests a rewind of a channel without a history.
+            also fails with `NotEnabled` if the subscriber requests a rewind of a channel without a history, and with
+            `InvalidFilter` if it has a filter and filters are not enabled for a channel.
         """
         if self._rewind:
             try:

@@ -14,7 +14,8 @@ from typing import Final
 
 from wsserver.config.channel_settings import MAX_REWIND
 from wsserver.endpoints.refusals import refusal_for
-from wsserver.errors import InvalidChannel
+from wsserver.errors import InvalidChannel, InvalidFilter
+from wsserver.hub.filters import Filter, parse_conditions
 from wsserver.hub.names import MAX_CHANNELS, parse_name
 from wsserver.text import quote
 from wsserver.typing import ChannelName
@@ -51,6 +52,8 @@ class RawSubscribeRequest:
     Maximum number of earlier publications of each channel to receive first; None for the number in the channel's
     options. They are not sent for channels with a position from which the server can recover.
     """
+    filter: Filter | None = None
+    """Only publications that match this filter are sent; None for all."""
 
 
 UNKNOWN_POSITION: Final = ":"
@@ -58,7 +61,7 @@ UNKNOWN_POSITION: Final = ":"
 
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _POSITION = re.compile(r"-|[A-Za-z0-9_-]{1,64}:[0-9]{1,18}")
-_PARAMETERS: Final = {"channel", "format", "binary", "last_event_id", "rewind", "token", "access_token"}
+_PARAMETERS: Final = {"channel", "format", "binary", "filter", "last_event_id", "rewind", "token", "access_token"}
 _LAST_EVENT_ID: Final = "lasteventid"
 _FOLDED: Final = {name.replace("_", ""): name for name in _PARAMETERS}
 
@@ -90,9 +93,10 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribe
     """
     Parse the query of a raw subscriber.
 
-    The parameters are `channel=a&channel=b` or `channel=a,b`, `format=raw|json|redis`, `binary=1`, `rewind=N`, and
-    `last_event_id=`, which EventSource polyfills spell `lastEventId` and Mercure's clients `Last-Event-ID`. Unknown
-    parameters are ignored unless they resemble one of these.
+    The parameters are `channel=a&channel=b` or `channel=a,b`, `format=raw|json|redis`, `binary=1`, `rewind=N`,
+    `filter=` as `wsserver.hub.filters.parse_conditions` describes it, and `last_event_id=`, which EventSource polyfills
+    spell `lastEventId` and Mercure's clients `Last-Event-ID`. Unknown parameters are ignored unless they resemble one
+    of these.
 
     Args:
         query: the decoded parameters.
@@ -118,8 +122,12 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribe
     last_event_id = _last_event_id(query, len(channels))
     if isinstance(last_event_id, Refusal):
         return last_event_id
+    try:
+        found = parse_conditions(query["filter"], "filter") if "filter" in query else None
+    except InvalidFilter as error:
+        return refusal_for(error)
     return RawSubscribeRequest(
-        channels, Format(wanted[0]), binary[0] == "1", last_event_id, int(rewind[0]) if rewind else None
+        channels, Format(wanted[0]), binary[0] == "1", last_event_id, int(rewind[0]) if rewind else None, found
     )
 
 

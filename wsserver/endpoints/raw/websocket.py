@@ -14,6 +14,7 @@ from wsserver.endpoints.raw.request import Format
 from wsserver.endpoints.raw.subscription import RawSubscription
 from wsserver.endpoints.subscriber import SubscriberProtocol
 from wsserver.hooks.messages import Caller
+from wsserver.hub.filters import with_filter
 from wsserver.hub.publication import Publication
 from wsserver.typing import ChannelName
 from wsserver.wire.fastpath import CLOSED, CONNECTING
@@ -46,7 +47,6 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
     _messages: MessageQueue | None = None
     """The client's messages to the backend; None before the first one."""
     sends_event_ids = False
-    kind: _Kind
 
     def onConnect(self, request: ConnectionRequest) -> Any:
         """
@@ -73,7 +73,8 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
             self.unsubscribe(*self.ended)
         if self.state != CONNECTING:
             return subprotocol
-        self.kind = _kind(found.request.format, found.request.binary, self.window_bits)
+        kind = _kind(found.request.format, found.request.binary, self.window_bits)
+        self.kind = with_filter(kind, found.request.filter)
         return self.subscribe().addCallbacks(lambda _: subprotocol, self._not_subscribed)
 
     def _not_subscribed(self, failure: Failure) -> Any:
@@ -111,7 +112,7 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
     def _send_data(self, content: Publication) -> None:
         """Send data that the backend has sent to this client only: JSON as text, other bytes as a binary message."""
         payload = content.as_bytes()
-        is_text = content.json and is_utf8(payload) and not self.kind.binary
+        is_text = content.json and is_utf8(payload) and not self._wants_binary()
         self.send_in_order(self.write_frame(FIN_TEXT if is_text else FIN_BINARY, payload), 1, len(payload))
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
@@ -126,8 +127,9 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
 
     def frame(self, channel: ChannelName, publication: Publication) -> bytes:
         """Return the frame of a publication for every subscriber with the same `kind`."""
-        form, binary, _ = self.kind
-        payload, first = write_publication(channel, publication, form, binary=binary)
+        request = self.subscribe_request
+        assert request is not None
+        payload, first = write_publication(channel, publication, request.format, binary=request.binary)
         return self.write_frame(first, payload)
 
     # The interface of `RawSubscription`.
@@ -139,5 +141,7 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
     def gap_frame(self, channel: ChannelName, event_id: str = "") -> tuple[bytes, int]:  # noqa: ARG002
         """Return the frame of a gap notice, and the size of its payload in bytes."""
         notice = gap_notice(channel)
-        first = FIN_BINARY if self.subscribe_request is not None and self.subscribe_request.binary else FIN_TEXT
-        return build(first, notice), len(notice)
+        return build(FIN_BINARY if self._wants_binary() else FIN_TEXT, notice), len(notice)
+
+    def _wants_binary(self) -> bool:
+        return self.subscribe_request is not None and self.subscribe_request.binary

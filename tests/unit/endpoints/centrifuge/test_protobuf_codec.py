@@ -34,6 +34,7 @@ from wsserver.endpoints.centrifuge.json_codec import JSON
 from wsserver.endpoints.centrifuge.protobuf_codec import PROTOBUF
 from wsserver.endpoints.centrifuge.protobuf_schema import MESSAGES, message_class
 from wsserver.hub.clients import ClientInfo
+from wsserver.hub.filters import MAX_TEXT
 from wsserver.hub.publication import Publication
 
 INFO = ClientInfo("c", "u", {"name": "ü"}, 0)
@@ -86,6 +87,23 @@ COMMANDS = [
         },
         Subscribe("c", "t", True, "e", 2**64 - 1, True, True, True, 1, data=b"{}"),
     ),
+    (
+        {
+            "id": 2,
+            "subscribe": {
+                "channel": "c",
+                "tf": {
+                    "op": "or",
+                    "nodes": [{"key": "a", "cmp": "in", "vals": ["x", ""]}, {"key": "ü", "cmp": "gt", "val": "1"}, {}],
+                },
+            },
+        },
+        Subscribe(
+            "c",
+            tf=b'{"op":"or","nodes":[{"key":"a","cmp":"in","vals":["x",""]},{"key":"\xc3\xbc","cmp":"gt","val":"1"},{}]}',
+        ),
+    ),
+    ({"id": 2, "subscribe": {"channel": "c", "tf": {}}}, Subscribe("c", tf=b"{}")),
     ({"id": 3, "unsubscribe": {"channel": "c"}}, Unsubscribe("c")),
     ({"id": 4, "publish": {"channel": "c", "data": b"\x00\xff"}}, Publish("c", msgspec.Raw(b"\x00\xff"))),
     ({"id": 4, "publish": {"channel": "c", "data": b"null"}}, Publish("c", msgspec.Raw(b"null"))),
@@ -115,6 +133,13 @@ class CommandTests:
     def test_parses_every_command(self, command, request_):
         (parsed,) = PROTOBUF.parse(encode_commands(command))
         assert (parsed.id, parsed.request) == (command.get("id", 0), request_)
+
+    def test_refuses_a_filter_above_the_limit_without_reading_its_nodes(self):
+        """The limit is that of Centrifugo for a whole command. It closes the connection."""
+        frame = encode_commands({"id": 2, "subscribe": {"channel": "c", "tf": {"nodes": [{}] * (MAX_TEXT // 2 + 1)}}})
+        (parsed,) = PROTOBUF.parse(frame)
+        assert isinstance(parsed.request, Disconnect)
+        assert "tf: 65538 bytes, expected at most 65536" in parsed.request.reason
 
     def test_parses_all_commands_of_a_frame(self):
         parsed = PROTOBUF.parse(encode_commands(*(command for command, _ in COMMANDS)))

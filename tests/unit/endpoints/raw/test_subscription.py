@@ -11,7 +11,9 @@ from wsserver.endpoints.raw.request import Format, RawSubscribeRequest
 from wsserver.endpoints.raw.subscription import RawSubscription
 from wsserver.errors import BrokerDown
 from wsserver.hooks.messages import Caller, Connected
+from wsserver.hub.filters import parse_conditions, with_filter
 from wsserver.testing import MemoryServer
+from wsserver.wire.http11 import bad_request
 
 CALLER = Caller(client="c1", transport="websocket", protocol="raw", address="127.0.0.1:1")
 
@@ -37,13 +39,12 @@ class RecordingHooks:
 class Connection(RawSubscription):
     """A connection that is open from the start, and collects what it sends. It shows nothing about real transports."""
 
-    kind = "memory"
-
-    def __init__(self, server, *, max_queued=10_000, close_on_gap=False, event_ids=False):
+    def __init__(self, server, *, max_queued=10_000, close_on_gap=False, event_ids=False, condition=None):
         self.hub, self.authorizer = server.service.hub, server.service.authorizer
         self.max_queued, self.close_on_gap = max_queued, close_on_gap
         self.sends_event_ids = event_ids
         self.sent, self.closed = [], None
+        self.kind = with_filter("memory", parse_conditions([condition], "filter") if condition else None)
 
     def encode(self, channel, publication, event_id):
         """Write a publication as `data@event ID`, with a `<` after the data if it is rewound; end it with a space."""
@@ -78,9 +79,10 @@ def server():
         channel_allow=("*",),
         history_size=3,
         channel=(
-            ("plain:*", {"history_size": 0}),
-            ("oldest", {"slow": "drop-oldest"}),
-            ("latest", {"slow": "latest"}),
+            ("plain:*", {"history_size": 0, "allow_tags_filter": True}),
+            ("oldest", {"slow": "drop-oldest", "allow_tags_filter": True}),
+            ("latest", {"slow": "latest", "allow_tags_filter": True}),
+            ("h", {"allow_tags_filter": True}),
             ("last", {"rewind": 1}),
         ),
     )
@@ -487,6 +489,80 @@ class OverflowTests:
         connection.close(3000, "left")
         publish(server, "1")
         assert connection._send_queue.take() == (b"", 0, 0)
+
+
+class FilterTests:
+    """Clients with a filter."""
+
+    @staticmethod
+    def publish(server, *numbers, channel="h"):
+        """Publish numbers with a tag that says whether they are odd, in one turn of the reactor."""
+        for number in numbers:
+            server.service.hub.publish(channel, str(number), tags={"odd": str(number % 2)})
+        server.clock.advance(0)
+
+    def test_receives_only_publications_that_match_on_all_its_channels(self, server):
+        connection = start(server, "h", "plain:1", condition="odd:eq:1")
+        self.publish(server, 1, 2, 3)
+        self.publish(server, 4, 5, channel="plain:1")
+        assert connection.sent == ["1", "3", "5"]
+
+    def test_recovers_only_publications_that_match_and_gets_no_gap_notice(self, server):
+        """The event IDs are positions in the whole stream."""
+        self.publish(server, 1, 2, 3)
+        epoch = position(server).partition(":")[0]
+        connection = start(server, "h", last_event_id=f"{epoch}:0", event_ids=True, condition="odd:eq:1")
+        turns(server)
+        self.publish(server, 4, 5)
+        assert connection.sent == [f"{number}@{epoch}:{number}" for number in (1, 3, 5)]
+
+    def test_a_position_after_publications_that_did_not_match_is_a_position_before_them(self, server):
+        """The client reads them again, and they are left out again."""
+        connection = start(server, "h", event_ids=True, condition="odd:eq:1")
+        self.publish(server, 1, 2)
+        last = connection.sent[-1].partition("@")[2]
+        connection.unsubscribe(3000, "left")
+        self.publish(server, 4)
+        again = start(server, "h", last_event_id=last, event_ids=True, condition="odd:eq:1")
+        turns(server)
+        assert again.sent == []
+        self.publish(server, 5)
+        assert [text.partition("@")[0] for text in again.sent] == ["5"]
+
+    def test_is_notified_of_a_gap_if_the_history_does_not_reach_back_to_its_position(self, server):
+        """The server cannot know whether the earlier publications would have matched."""
+        self.publish(server, 2, 4, 6, 8)
+        epoch = position(server).partition(":")[0]
+        connection = start(server, "h", last_event_id=f"{epoch}:0", condition="odd:eq:1")
+        turns(server)
+        assert connection.sent == ["gap:h"]
+
+    def test_nothing_is_dropped_for_publications_that_do_not_match(self, server):
+        """Nor does a gap notice report them."""
+        connection = start(server, "oldest", "latest", max_queued=700, condition="odd:eq:1")
+        connection.hold()
+        for _ in range(10):
+            self.publish(server, 2, 4, channel="oldest")
+            self.publish(server, 2, 4, channel="latest")
+        self.publish(server, 1, 2, channel="latest")
+        connection.release()
+        assert connection.sent == ["1"]
+        assert server.service.hub.dropped == 0
+
+    def test_keeps_only_the_newest_publication_that_matches_with_latest(self, server):
+        connection = start(server, "latest", condition="odd:eq:1")
+        connection.hold()
+        self.publish(server, 1, 2, 3, 4, channel="latest")
+        connection.release()
+        assert connection.sent == ["gap:latest", "3"]
+
+    def test_subscribes_to_no_channel_if_one_of_them_does_not_enable_filters(self, server):
+        connection = connect(server, "h", "closed", condition="odd:eq:1")
+        (failure,) = connection.failures
+        assert refuse_subscription(failure) == bad_request(
+            "filters are not enabled for channel 'closed'; set allow_tags_filter"
+        )
+        assert server.service.hub.counts() == {}
 
 
 class RevocationTests:
