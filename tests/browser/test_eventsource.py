@@ -251,3 +251,34 @@ class SurvivalTests:
         stage.wait_for_events("one", "two", "three", "four", "gap")
         stage.call("publish", channel="news", data="six")
         stage.wait_for_events("one", "two", "three", "four", "gap", "six")
+
+
+class GapCloseTests:
+    """`--gap close`: the server ends the stream instead of sending a notice."""
+
+    def test_a_client_whose_position_is_lost_reconnects_once_more_and_then_receives(self, tmp_path, open_browser_page):
+        """The server restarts without Redis, so the streams are lost. The client must not reconnect for ever."""
+        port, starts = free_port(), []
+
+        def start():
+            starts.append(tmp_path / str(len(starts)))
+            starts[-1].mkdir()
+            return running_server(starts[-1], port, "--api-key", KEY, "--gap", "close")
+
+        def publish(data):
+            with closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+                body = json.dumps({"channel": "news", "data": data})
+                connection.request("POST", "/api/publish", body, {"X-API-Key": KEY})
+                return json.load(connection.getresponse())["result"]["delivered"]
+
+        with start():
+            page, complaints = open_browser_page()
+            complaints.allow("ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_REFUSED")
+            page.goto(f"http://127.0.0.1:{port}/")
+            page.evaluate(f"(url) => {{ {LISTEN} window.seen = listen(EventSource, url); }}", "/sse?channel=news")
+            wait_until(lambda: publish("one") == 1, "the client receives")
+        with start():
+            wait_until(lambda: page.evaluate("seen.opened") == 3, "the client has connected again, twice")
+            wait_until(lambda: publish("two") == 1, "the client receives")
+            wait_until(lambda: page.evaluate("seen.events.at(-1)") == "two", "the client has received")
+            assert page.evaluate("seen.opened") == 3

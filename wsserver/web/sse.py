@@ -173,9 +173,8 @@ class _Stream(RawSubscription, Output):
         self.transport = cast(PageRequest, request).channel.transport
         self._schedule_ping()
         self.start()
-        # An event without data only sets the last event ID (HTML Standard, section 9.2.6).
         if self._positions is not None and (event_id := self._positions.write()):
-            self._send(self._chunk(b"id: %s\n\n" % event_id.encode("ascii")), 0, 0)
+            self._send(self.position_frame(event_id), 0, 0)
         cast(PageRequest, request).on_half_close(self._half_closed)
 
     def _half_closed(self) -> None:
@@ -246,6 +245,10 @@ class _Stream(RawSubscription, Output):
         """Return a gap notice as an event, and the size of its payload in bytes."""
         notice = gap_notice(channel)
         return self._chunk(_event(notice, b"gap", event_id)), len(notice)
+
+    def position_frame(self, event_id: str) -> bytes:
+        """Return an event without data, which only sets the last event ID (HTML Standard, section 9.2.6)."""
+        return self._chunk(b"id: %s\n\n" % event_id.encode("ascii"))
 
     def rewound_frame(self, channel: ChannelName, event_id: str) -> tuple[bytes, int]:
         """Return the notice that a rewind has ended as an event, and the size of its payload in bytes."""

@@ -77,6 +77,15 @@ class RawSubscription(QueuedOutput):
         """Return the bytes of a gap notice, and the size of its payload in bytes. `event_id` is as in `encode`."""
         raise NotImplementedError
 
+    def position_frame(self, event_id: str) -> bytes:  # noqa: ARG002
+        """
+        Return bytes that set the client's last event ID, and are not a message.
+
+        By default, the result is empty: the client has no last event ID. `event_id` is as in `encode`; if it is empty,
+        the client sends no ID when it reconnects.
+        """
+        return b""
+
     def rewound_frame(self, channel: ChannelName, event_id: str) -> tuple[bytes, int]:  # noqa: ARG002
         """
         Return the bytes of the notice that a rewind has ended, and the size of its payload in bytes.
@@ -177,6 +186,9 @@ class RawSubscription(QueuedOutput):
             elif message is Notice.REWOUND:
                 frame, length = self.rewound_frame(channel, event_id)
             elif self.close_on_gap:
+                if frame := self.position_frame(event_id):
+                    # Otherwise an EventSource would reconnect with the lost position again and again.
+                    self._send(frame, 0, 0)
                 self._close_after_gap(channel)
                 return
             else:

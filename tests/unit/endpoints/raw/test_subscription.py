@@ -55,6 +55,10 @@ class Connection(RawSubscription):
         """Write a gap notice in the same way."""
         return f"gap:{channel}{'@' + event_id if event_id else ''} ".encode(), 1
 
+    def position_frame(self, event_id):
+        """Write an event ID without a message."""
+        return f"id@{event_id} ".encode() if self.sends_event_ids else b""
+
     def rewound_frame(self, channel, event_id):
         """Write the notice of the end of a rewind in the same way."""
         return f"rewound:{channel}{'@' + event_id if event_id else ''} ".encode(), 1
@@ -62,7 +66,7 @@ class Connection(RawSubscription):
     def _send(self, frames, count, size):
         if self.closed is None:
             self.sent += frames.decode().split()
-            assert count == len(frames.split())
+            assert count == len(frames.split()) - frames.count(b"id@")
 
     def _has_ended(self):
         return self.closed is not None
@@ -242,6 +246,19 @@ class RecoveryTests:
         assert connection.closed == (1012, "publications to h may be missing")
         publish(server, "2")
         assert connection.sent == []
+
+    @pytest.mark.parametrize("rewind", [0, 1])
+    def test_sends_an_event_id_past_the_gap_before_it_closes(self, server, rewind):
+        """The client reconnects automatically. With the same ID as before, it would be closed again."""
+        publish(server, "1", "2")
+        options = {"event_ids": True, "close_on_gap": True, "rewind": rewind}
+        connection = start(server, "h", last_event_id="lost:7", **options)
+        expected = "" if rewind else position(server)
+        assert connection.sent == [f"id@{expected}"]
+        again = start(server, "h", last_event_id=expected, **options)
+        turns(server)
+        assert again.closed is None
+        assert again.sent == ([f"2<@{position(server)}", f"rewound:h@{position(server)}"] if rewind else [])
 
     @pytest.mark.parametrize("failure", [BrokerDown("away"), RuntimeError("a fault")])
     def test_closes_with_1013_if_a_page_cannot_be_read(self, server, failure):
