@@ -68,6 +68,8 @@ class Received(NamedTuple):
     number: int
     position: Position | None = None
     """The position that the subscriber received with it."""
+    was_delta: bool = False
+    """Whether it was sent as the difference to the publication before."""
 
 
 class GapNotice(NamedTuple):

@@ -177,6 +177,7 @@ class _LogCheck:
             elif isinstance(event, Received):
                 sent = self._sent[event.number]
                 self._verdict.counts["delivered"] += 1
+                self._verdict.counts["deltas"] += event.was_delta
                 if sent.plain:
                     self._check_once(event.number, f"{event.number}, a plain one,")
                     continue

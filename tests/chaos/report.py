@@ -12,6 +12,7 @@ ROWS = (
     ("maybe", "publications with an error or no answer, which may be delivered or not"),
     ("delivered", "deliveries"),
     ("recovered", "of these, recovered after the subscriber had reconnected"),
+    ("deltas", "of these, sent as deltas"),
     ("reported_missing", "not delivered, with a gap notice"),
     ("reported_recoverable", "of these, in a channel with history and for a subscriber that can recover"),
     ("silently lost", "**not delivered, without a gap notice**"),

@@ -32,20 +32,28 @@ api_key = "{key}"
 channel_publish = ["*"]
 
 [[channel]]
+pattern = "close:*"
+delta = "always"
+
+[[channel]]
 pattern = "drop:*"
 slow = "drop-oldest"
+delta = "always"
 
 [[channel]]
 pattern = "latest:*"
 slow = "latest"
+delta = "always"
 
 [[channel]]
 pattern = "short:*"
 history_size = 5
+delta = "always"
 
 [[channel]]
 pattern = "off:*"
 history_size = 0
+delta = "always"
 """
 
 

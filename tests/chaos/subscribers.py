@@ -10,12 +10,13 @@ import json
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Self
 from urllib.parse import quote
 
 import websockets
 from accounts import Disconnected, Event, GapNotice, Log, Position, Received, Recovered, Subscribed
+from centrifuge.fossil import apply_delta
 from net import HTTP, NoAnswerError, read_head
 from protobuf_messages import decode_replies, encode_commands
 from websockets.asyncio.client import ClientConnection
@@ -23,6 +24,7 @@ from websockets.asyncio.client import ClientConnection
 __all__ = [
     "KINDS",
     "Centrifuge",
+    "CentrifugeDelta",
     "CentrifugeProtobuf",
     "CentrifugeStream",
     "Events",
@@ -136,10 +138,10 @@ class Subscriber:
         if events and not isinstance(events[-1], Disconnected):
             events.append(Disconnected(time.monotonic()))
 
-    def _received(self, channel: str, data: Any, position: Position | None) -> None:
+    def _received(self, channel: str, data: Any, position: Position | None, *, was_delta: bool = False) -> None:
         # A text that was published is one here, a value a value.
         value = json.loads(data) if isinstance(data, str) else data
-        self._note(channel, Received(time.monotonic(), value["n"], position))
+        self._note(channel, Received(time.monotonic(), value["n"], position, was_delta))
 
 
 class RawFormat(Subscriber):
@@ -253,6 +255,8 @@ class Centrifuge(Subscriber):
 
     kind = "centrifuge"
     path = "/connection/websocket"
+    options: Mapping[str, Any] = {}
+    """Further fields of the subscribe command."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -345,7 +349,7 @@ class Centrifuge(Subscriber):
     async def _subscribe(self, connection: "ClientConnection | StreamConnection", channel: str) -> None:
         number = self._next()
         self._asked[number] = channel
-        command: dict[str, Any] = {"channel": channel}
+        command: dict[str, Any] = {"channel": channel, **self.options}
         if channel in self._positions:
             position = self._positions[channel]
             command |= {"recover": True, "epoch": position.epoch, "offset": position.offset}
@@ -383,7 +387,10 @@ class Centrifuge(Subscriber):
         position = None
         if one.get("offset"):
             position = self._positions[channel] = Position(self._positions[channel].epoch, one["offset"])
-        self._received(channel, one["data"], position)
+        self._received(channel, self._read_data(channel, one), position, was_delta=one.get("delta", False))
+
+    def _read_data(self, channel: str, one: Any) -> Any:
+        return one["data"]
 
     def _pushed(self, connection: "ClientConnection | StreamConnection", push: Any) -> None:
         if "pub" in push:
@@ -506,6 +513,23 @@ class CentrifugeStream(Centrifuge):
         return StreamConnection(reader, writer, lambda: self._rng.choice(self._ports))
 
 
+class CentrifugeDelta(Centrifuge):
+    """The Centrifuge protocol in JSON; publications may be deltas."""
+
+    kind = "delta"
+    options: Mapping[str, Any] = {"delta": "fossil"}
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._last: dict[str, bytes] = {}
+        """Channel -> the data of the last publication."""
+
+    def _read_data(self, channel: str, one: Any) -> Any:
+        data = one["data"].encode()
+        self._last[channel] = apply_delta(self._last[channel], data) if one.get("delta") else data
+        return json.loads(self._last[channel])
+
+
 KINDS: tuple[type[Subscriber], ...] = (
     JSONFormat,
     RawFormat,
@@ -513,5 +537,6 @@ KINDS: tuple[type[Subscriber], ...] = (
     Centrifuge,
     CentrifugeProtobuf,
     CentrifugeStream,
+    CentrifugeDelta,
 )
 """All kinds of subscribers."""

@@ -31,7 +31,7 @@ def test_six_faults_cause_no_silent_loss_duplicate_or_disorder(tmp_path):
     outcome = run(parse(words), tmp_path)
     assert outcome.passed, markdown(outcome)
     assert outcome.struck == list(CHOSEN)
-    for count in ("acked", "delivered", "recovered", "reported_missing"):
+    for count in ("acked", "delivered", "recovered", "deltas", "reported_missing"):
         assert outcome.verdict.counts[count], count
 
 
