@@ -166,7 +166,7 @@ class Here:
             mock.patch("wsserver.service.time", SimpleNamespace(time=self._seconds)),
             mock.patch("wsserver.auth.jwks.time", self._seconds),
         ):
-            self._server = MemoryServer(Settings(api_key=API_KEY, token_secret=SECRET, **options))
+            self._server = MemoryServer(Settings(**{"api_key": API_KEY, "token_secret": SECRET} | options))
         self._server.clock.advance(START)
 
     def _seconds(self) -> float:

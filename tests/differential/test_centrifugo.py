@@ -24,6 +24,8 @@ def table_of(page):
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
+# The profile `moved` has a short secret.
+@pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 @pytest.mark.parametrize("sequence", SEQUENCES, ids=lambda sequence: sequence.name)
 def test_answers_as_recorded(sequence):
     """As Centrifugo, or with a difference that has a reason."""

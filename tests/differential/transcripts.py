@@ -40,6 +40,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wsserver.cli.centrifugo.options import convert
+
 __all__ = ["FOLDER", "Sequence", "Step", "merge", "profiles", "read", "sequence_files", "write"]
 
 FOLDER = Path(__file__).parent
@@ -152,5 +154,17 @@ def sequence_files() -> list[Path]:
 
 
 def profiles() -> dict[str, dict[str, Any]]:
-    """Return the configurations of the servers: name of a profile -> name of a server -> configuration."""
-    return tomllib.loads((FOLDER / "profiles.toml").read_text("utf-8"))
+    """
+    Return the configurations of the servers: name of a profile -> name of a server -> configuration.
+
+    The configuration of this server, if the file has none, is that of Centrifugo as `wsserver import-centrifugo`
+    converts it.
+    """
+    found = tomllib.loads((FOLDER / "profiles.toml").read_text("utf-8"))
+    for profile in found.values():
+        if "wsserver" not in profile:
+            # The address as in `Centrifugo`: the listeners are not part of a profile.
+            converted = convert(profile["centrifugo"] | {"http_server": {"address": "127.0.0.1"}})
+            tables = [{"pattern": pattern, **keys} for pattern, keys in converted.tables]
+            profile["wsserver"] = converted.options | {"channel": tables}
+    return found

@@ -43,7 +43,7 @@ def convert_channel_options(source: Source, hooks: Hooks) -> dict[str, Any]:
         keys["allow_user_limited_channels"] = True
     publish = _permissions(source, "publish", ("subscriber", "client"))
     keys |= {} if publishes else publish
-    keys |= _presence(source) | _history(source)
+    keys |= _presence(source) | _history(source) | _publications(source)
     return keys | {"hook_subscribe": subscribes, "hook_publish": publishes}
 
 
@@ -121,10 +121,17 @@ def _presence(source: Source) -> dict[str, Any]:
 
 def _history(source: Source) -> dict[str, Any]:
     size, seconds = source.take_number("history_size") or 0, source.take_seconds("history_ttl") or 0
-    readable = _reading(source, "history")
+    keys: dict[str, Any] = {"history_size": size, "history_ttl": show_duration(seconds), **_reading(source, "history")}
     # Every subscriber recovers in a channel with history.
     for name in ("force_positioning", "allow_positioning", "force_recovery", "allow_recovery"):
         source.take_flag(name)
-    if not (size and seconds):
-        return {}
-    return {"history_size": size, "history_ttl": show_duration(seconds), **readable}
+    cache, automatic = source.take_text("force_recovery_mode") == "cache", source.take_flag("auto_cache_recover")
+    if cache:
+        keys |= {"force_recovery_mode": "cache", **({"rewind": 1} if automatic else {})}
+    return keys if size and seconds else {}
+
+
+def _publications(source: Source) -> dict[str, Any]:
+    types, always = source.take_texts("allowed_delta_types"), source.take_flag("delta_publish")
+    keys: dict[str, Any] = {"delta": "always" if always else "requested"} if "fossil" in types else {}
+    return keys | ({"allow_tags_filter": True} if source.take_flag("allow_tags_filter") else {})

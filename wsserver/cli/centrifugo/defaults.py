@@ -105,6 +105,17 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "websocket.compression_level": 1,
     "websocket.write_timeout": "1s",
     "websocket.message_size_limit": 65536,
+    **{
+        f"{section}.{name}": value
+        for section in ("sse", "http_stream", "uni_sse", "uni_http_stream", "uni_websocket")
+        for name, value in {
+            "handler_prefix": f"/connection/{section}",
+            "max_request_body_size": 65536,
+            "compression_level": 1,
+            "write_timeout": "1s",
+            "message_size_limit": 65536,
+        }.items()
+    },
     "emulation.handler_prefix": "/emulation",
     "emulation.max_request_body_size": 65536,
     "health.handler_prefix": "/health",

@@ -23,6 +23,7 @@ _NAME: Final = re.compile(r"[-A-Za-z0-9_.]+")
 """A name of a namespace that Centrifugo accepts."""
 
 _RPC_DEFAULTS: Final = {"proxy_name": "default"}
+_SERVED: Final = ("health", "sse", "http_stream", "uni_sse", "uni_http_stream", "uni_websocket")
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
@@ -177,8 +178,10 @@ class _Conversion:
         ):
             self._set(ours, source.take_number(theirs), theirs)
         self._set("compression", "on" if source.take_flag("websocket.compression") else "", "websocket.compression")
-        # The path /health is always served.
-        source.take_flag("health.enabled")
+        # Their paths are always served.
+        for section in _SERVED:
+            if not source.take_flag(f"{section}.enabled"):
+                source.drop(section)
 
     def _convert_api(self) -> None:
         source = self._source

@@ -38,6 +38,23 @@ NEEDLESS: Final = (
     "broker.redis.history_use_lists",
     "broker.redis.replica_client",
     "emulation.max_request_body_size",
+    *(
+        f"{section}.{name}"
+        for section in ("sse", "http_stream", "uni_sse", "uni_http_stream", "uni_websocket")
+        for name in (
+            "enabled",
+            "max_request_body_size",
+            "compression",
+            "compression_level",
+            "compression_min_size",
+            "decompressed_message_size_limit",
+            "message_size_limit",
+            "read_buffer_size",
+            "write_buffer_size",
+            "use_write_buffer_pool",
+            "write_timeout",
+        )
+    ),
     "enable_unreleased_features",
 )
 """Options and sections that tune what this server does in another way, or does not do. They are dropped."""
@@ -105,12 +122,22 @@ REASONS: Final[Mapping[str, str]] = {
     "consumers": "publications are not read from a queue or a database; let your backend call the HTTP API",
     "websocket.disabled": "WebSockets are always served",
     "websocket.handler_prefix": "the path is fixed: /connection/websocket",
-    "sse": "not supported yet",
-    "http_stream": "not supported yet",
-    "emulation": "not supported yet",
-    "uni_sse": "not supported yet",
-    "uni_http_stream": "not supported yet",
-    "uni_websocket": "not supported yet",
+    **{
+        f"{section}.handler_prefix": f"the path is fixed: {path}"
+        for section, path in (
+            ("sse", "/connection/sse"),
+            ("http_stream", "/connection/http_stream"),
+            ("emulation", "/emulation"),
+            ("uni_sse", "/connection/uni_sse"),
+            ("uni_http_stream", "/connection/uni_http_stream"),
+            ("uni_websocket", "/connection/uni_websocket"),
+        )
+    },
+    **{
+        f"{section}.connect_code_to_http_response": "the reason is in a push, not in the status"
+        for section in ("uni_sse", "uni_http_stream")
+    },
+    "uni_websocket": "clients without an SDK receive each push in a message of its own, and a close frame",
     "webtransport": "WebTransport is not supported",
     "uni_grpc": "clients cannot use gRPC",
     "admin": "there is no admin interface",
@@ -129,11 +156,6 @@ REASONS: Final[Mapping[str, str]] = {
 
 CHANNEL_REASONS: Final[Mapping[str, str]] = {
     "history_meta_ttl": "the time is fixed: 30 days",
-    "force_recovery_mode": "cache recovery is not supported",
-    "auto_cache_recover": "cache recovery is not supported",
-    "allowed_delta_types": "delta compression is not supported",
-    "delta_publish": "delta compression is not supported",
-    "allow_tags_filter": "filters by tags are not supported",
     "channel_regex": "names are not checked against a pattern",
     "publication_data_format": "clients may publish any JSON",
     "sub_refresh_proxy_enabled": "there is no hook to refresh subscriptions",

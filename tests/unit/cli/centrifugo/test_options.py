@@ -265,6 +265,22 @@ class TokenTests:
         assert options_of(client__allow_anonymous_connect_without_token=True) == ({"anonymous": True}, [])
 
 
+class TransportTests:
+    """Transports other than WebSocket, which are always served."""
+
+    def test_they_need_no_option_at_the_usual_paths(self):
+        sections = ("sse", "http_stream", "uni_sse", "uni_http_stream", "uni_websocket")
+        assert (
+            options_of(**{f"{section}__enabled": True for section in sections}, http_api__key="k")[1] == options_of()[1]
+        )
+
+    def test_other_paths_have_a_note(self):
+        _, notes = options_of(sse={"enabled": True, "handler_prefix": "/x"}, uni_sse={"handler_prefix": "/y"})
+        assert [note for note in notes if "path" in note] == [
+            "sse.handler_prefix: no counterpart: the path is fixed: /connection/sse"
+        ]
+
+
 class DevelopmentTests:
     """`client.insecure` and `http_api.insecure`."""
 
@@ -352,6 +368,31 @@ class ChannelTests:
     def test_events_and_history_need_their_options(self, namespace, keys):
         assert table_of({**namespace, "allow_presence_for_anonymous": True}, "ns:*" if keys else "*")[0] == {
             "allow_subscribe_for_client": False,
+            **keys,
+        }
+
+    @pytest.mark.parametrize(
+        ("namespace", "keys"),
+        [
+            ({"force_recovery": True, "force_recovery_mode": "cache"}, {"force_recovery_mode": "cache"}),
+            (
+                {"force_recovery": True, "force_recovery_mode": "cache", "auto_cache_recover": True},
+                {"force_recovery_mode": "cache", "rewind": 1},
+            ),
+            ({"force_recovery_mode": "stream", "auto_cache_recover": True}, {}),
+            ({"allowed_delta_types": ["fossil"]}, {"delta": "requested"}),
+            ({"allowed_delta_types": ["fossil"], "delta_publish": True}, {"delta": "always"}),
+            ({"delta_publish": True}, {}),
+            ({"allow_tags_filter": True}, {"allow_tags_filter": True}),
+        ],
+    )
+    def test_what_subscribers_receive_is_kept(self, namespace, keys):
+        history = {"history_size": 10, "history_ttl": "60s", "allow_history_for_subscriber": True}
+        anonymous = {"allow_history_for_anonymous": True}
+        assert table_of({**namespace, **history, **anonymous})[0] == {
+            "allow_subscribe_for_client": False,
+            "history_size": 10,
+            "history_ttl": "1m",
             **keys,
         }
 
