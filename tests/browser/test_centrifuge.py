@@ -1,6 +1,7 @@
 """Centrifugo's official JavaScript SDK in a browser page, driven with the same orders as in Node."""
 
 import json
+import re
 import signal
 from collections import deque
 from contextlib import ExitStack, closing, contextmanager
@@ -11,6 +12,7 @@ from queue import Empty
 import pytest
 from backend import Backend
 from node import install_node_packages
+from paths import DOCS
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from ports import free_port
 from processes import is_ready, running_server, running_site, wait_until_ready
@@ -19,6 +21,7 @@ from sdk import DRIVER, SDK, SECRET, token
 from waiting import TIMEOUT, wait_until
 
 KEY = "a key for tests only"
+JAVASCRIPT = re.findall(r"```js\n(.*?)```", (DOCS / "reference" / "centrifuge.md").read_text("utf-8"), re.DOTALL)
 START = """([url, options]) => {
     window.lines = [];
     window.execute = drive(Centrifuge, url, options, (line) => lines.push(JSON.stringify(line)));
@@ -42,14 +45,26 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def open_sdk(site, open_browser_page):
-    """Return a function that opens a page with one client; with `on_reconnect`, connections may fail."""
+    """
+    Return a function that opens a page with one client; with `on_reconnect`, connections may fail.
 
-    def open_sdk(port, *, on_reconnect=False, **options):
+    With another transport than `websocket`, the client tries a WebSocket first, as behind a proxy that blocks it.
+    """
+
+    def open_sdk(port, *, on_reconnect=False, transport="websocket", **options):
         page, complaints = open_browser_page()
-        if on_reconnect:
+        if on_reconnect or transport != "websocket":
             complaints.allow("WebSocket connection to .* failed")
+        if on_reconnect:
+            complaints.allow("Failed to load resource: net::.*")
         page.goto(f"{site}/index.html")
-        page.evaluate(START, [f"ws://127.0.0.1:{port}/connection/websocket", options])
+        url = f"ws://127.0.0.1:{port}/connection/websocket"
+        if transport != "websocket":
+            endpoint = f"http://127.0.0.1:{port}/connection/{transport}"
+            blocked = {"transport": "websocket", "endpoint": "ws://127.0.0.1:1/"}
+            url = [blocked, {"transport": transport, "endpoint": endpoint}]
+            options |= {"emulationEndpoint": f"http://127.0.0.1:{port}/emulation"}
+        page.evaluate(START, [url, options])
         lines = deque()
 
         def receive():
@@ -73,10 +88,18 @@ def connect(open_sdk):
     def connect(port, **options):
         sdk = open_sdk(port, **options)
         sdk.order("connect")
-        sdk.client = sdk.expect("connected")["client"]
+        connected = sdk.expect("connected")
+        assert connected["transport"] == options.get("transport", "websocket")
+        sdk.client = connected["client"]
         return sdk
 
     return connect
+
+
+@pytest.fixture(params=["websocket", "http_stream", "sse"])
+def transport(request):
+    """Return the name of a transport of the SDK."""
+    return request.param
 
 
 @contextmanager
@@ -141,44 +164,68 @@ def none_left(sdk, port, channel):
 class CommandTests:
     """Commands that the SDK in a page sends to the server."""
 
-    def test_two_pages_exchange_values_history_and_presence(self, server, connect):
-        one, two = connect(server), connect(server)
+    def test_two_pages_exchange_values_history_and_presence(self, server, connect, transport):
+        one, two = connect(server, transport=transport), connect(server, transport=transport)
+        room = f"room {transport}"
         for sdk in (one, two):
-            sdk.subscribe("room", joinLeave=True)
+            sdk.subscribe(room, joinLeave=True)
         assert {one.expect("join")["info"]["client"] for _ in range(2)} == {one.client, two.client}
         values = ["hello", "42", "zwei\nZeilen, 世界", 42, -1.5, None, [], {"a": {"b": [""]}}]
         for number, value in enumerate(values):
-            assert (one, two)[number % 2].call("publish", channel="room", data=value) == {}
+            assert (one, two)[number % 2].call("publish", channel=room, data=value) == {}
         for sdk in (one, two):
             assert sdk.publications(len(values)) == values
-        page = two.call("history", channel="room", options={"limit": 2, "reverse": True})
+        page = two.call("history", channel=room, options={"limit": 2, "reverse": True})
         assert [(one["offset"], one["data"]) for one in page["publications"]] == [(8, values[7]), (7, values[6])]
-        assert two.call("presence", channel="room")["clients"].keys() == {one.client, two.client}
-        assert two.call("presenceStats", channel="room") == {"numClients": 2, "numUsers": 1}
-        two.order("unsubscribe", channel="room")
+        assert two.call("presence", channel=room)["clients"].keys() == {one.client, two.client}
+        assert two.call("presenceStats", channel=room) == {"numClients": 2, "numUsers": 1}
+        two.order("unsubscribe", channel=room)
         assert one.expect("leave")["info"]["client"] == two.client
 
-    def test_a_thousand_messages_arrive_once_and_in_order_on_two_pages(self, server, connect):
+    def test_a_thousand_messages_arrive_once_and_in_order_on_two_pages(self, server, connect, transport):
         """One page publishes half of the messages, and the backend publishes the other half."""
-        one, two = connect(server), connect(server)
+        one, two = connect(server, transport=transport), connect(server)
+        order = f"order {transport}"
         for sdk in (one, two):
-            sdk.subscribe("order")
-        assert one.call("batch", channel="order", messages=list(range(500))) == 500
-        publish(server, "order", *range(500, 1000))
+            sdk.subscribe(order)
+        assert one.call("batch", channel=order, messages=list(range(500))) == 500
+        publish(server, order, *range(500, 1000))
         for sdk in (one, two):
             assert sdk.publications(1000) == list(range(1000))
-        assert none_left(one, server, "order")
+        assert none_left(one, server, order)
 
-    def test_a_page_unsubscribed_by_the_server_recovers_when_it_subscribes_again(self, server, connect):
+    def test_a_page_unsubscribed_by_the_server_recovers_when_it_subscribes_again(self, server, connect, transport):
         """The page receives no publication while it is unsubscribed."""
-        sdk = connect(server)
-        sdk.subscribe("left")
-        assert call_api(server, "unsubscribe", channel="left", client=sdk.client)["result"]["clients"] == 1
+        sdk = connect(server, transport=transport)
+        left = f"left {transport}"
+        sdk.subscribe(left)
+        assert call_api(server, "unsubscribe", channel=left, client=sdk.client)["result"]["clients"] == 1
         assert sdk.expect("unsubscribed", of="subscription")["code"] == 2000
-        assert call_api(server, "publish", channel="left", data="missed")["result"]["delivered"] == 0
-        assert sdk.subscribe("left")["recovered"] is True
+        assert call_api(server, "publish", channel=left, data="missed")["result"]["delivered"] == 0
+        assert sdk.subscribe(left)["recovered"] is True
         assert sdk.publications(1) == ["missed"]
-        assert none_left(sdk, server, "left")
+        assert none_left(sdk, server, left)
+
+
+class OneWayTests:
+    """Pages without an SDK."""
+
+    def test_the_documented_event_source_receives_publications_and_obeys_a_disconnect(self, server, open_browser_page):
+        """The script is that of docs/reference/centrifuge.md."""
+        page, _ = open_browser_page()
+        printed = []
+        page.on("console", lambda message: printed.append(message.text))
+        page.goto(f"http://127.0.0.1:{server}/")
+        [script] = [block for block in JAVASCRIPT if "uni_sse" in block]
+        page.evaluate(f"() => {{ {script} window.source = source; }}")
+        page.wait_for_function("source.readyState === EventSource.OPEN")
+        publish(server, "news", "hello")
+        wait_until(lambda: page.wait_for_timeout(10) or printed, "the publication")
+        assert printed == ["news hello"]
+        clients = call_api(server, "connections")["result"]["connections"]
+        [client] = [name for name, one in clients.items() if one["transport"] == "uni_sse"]
+        call_api(server, "disconnect", client=client, disconnect={"code": 4500, "reason": "no"})
+        page.wait_for_function("source.readyState === EventSource.CLOSED")
 
 
 class TokenTests:
@@ -246,12 +293,14 @@ class ReconnectionTests:
             assert (again["wasRecovering"], again["recovered"]) == (True, False)
             assert none_left(sdk, port, "c")
 
-    def test_a_page_recovers_what_another_server_published_during_a_restart(self, start, connect, durable_redis):
+    def test_a_page_recovers_what_another_server_published_during_a_restart(
+        self, start, connect, durable_redis, transport
+    ):
         """Each publication arrives exactly once, and in order."""
         flags = ("--redis", durable_redis.url)
         with start(*flags) as (other, _):
             with start(*flags) as (port, _):
-                sdk = connect(port, on_reconnect=True)
+                sdk = connect(port, on_reconnect=True, transport=transport)
                 sdk.subscribe("c")
                 publish(other, "c", 0)
                 assert sdk.publications(1) == [0]

@@ -119,7 +119,7 @@ class OpeningTests:
             ("PUT", "/connection/uni_sse", 405, "expected GET or POST"),
             ("GET", "/connection/sse", 400, "expected the parameter cf_connect"),
             ("GET", "/connection/sse?cf_connect=%ff", 400, "not UTF-8"),
-            ("GET", "/connection/uni_sse?cf_connect=%5B%5D", 400, "the message is not a JSON object"),
+            ("GET", "/connection/uni_sse?cf_connect=%5B%5D", 400, "expected an object, got an array"),
             ("POST", "/connection/sse?token=a&access_token=b", 400, "more than one token"),
             ("GET", "/connection/htp_stream", 404, "/connection/http_stream"),
         ],
@@ -450,6 +450,9 @@ class OneWayTests:
         stream = Stream(server, path).connected()
         assert stream.session
         assert stream.send({"id": 2, "publish": {"channel": "foo", "data": 1}}) == 404
+
+    def test_null_stands_for_a_message_without_fields(self, server, path):
+        assert Stream(server, path, connect=None, first="null").connected()
 
     def test_an_event_stream_without_a_message_is_anonymous(self, server):
         client = send_request(server, "GET", "/connection/uni_sse")

@@ -54,6 +54,8 @@ _DISCONNECTS: Final = {
 }
 """Code of an error reply to `connect` -> the disconnect that replaces it, as in Centrifuge; else `SERVER_ERROR`."""
 
+_NULLABLE: Final[Any] = Connect | None
+
 _WRAPPER: Final = len(b'{"push":')
 
 
@@ -63,7 +65,8 @@ class OneWayCodec(JSONCodec):
     def parse(self, frame: bytes) -> list[Command]:
         """Parse the content of a `connect` command."""
         try:
-            return [Command(1, decode(Connect, frame), len(frame))]
+            # As in Centrifugo, null stands for a message without fields.
+            return [Command(1, decode(_NULLABLE, frame) or Connect(), len(frame))]
         except ValueError as error:
             reason = str(error).replace("it is", "the message is")
             return [Command(0, BAD_REQUEST.because(reason), len(frame))]
