@@ -191,6 +191,7 @@ class WebSocketService(Service):
             self.hub.broker.track_occupancy(lease),
             has_subscribers=self.hub.is_occupied,
             channels=lambda: self.hub.counts().keys(),
+            is_up=lambda: self.hub.broker.up,
             send=self.hooks.channel_events,
             reactor=self._reactor,
         )

@@ -45,6 +45,7 @@ class OccupancyReporter:
         store: the occupancy of all processes.
         has_subscribers: returns whether a channel has subscribers in this process.
         channels: returns the channels that have subscribers in this process.
+        is_up: returns whether the broker is up. While it is down, nothing is reported or sent.
         send: sends events to the backend; returns a Deferred that fires with whether the backend has taken them, so
             that they are not sent again. It never fails.
         reactor: schedules the calls.
@@ -56,6 +57,7 @@ class OccupancyReporter:
         *,
         has_subscribers: Callable[[ChannelName], bool],
         channels: Callable[[], Collection[ChannelName]],
+        is_up: Callable[[], bool],
         send: "Callable[[Sequence[ChannelEvent]], Deferred[bool]]",
         reactor: Any,
     ) -> None:
@@ -64,7 +66,7 @@ class OccupancyReporter:
         self.failed = 0
         """Number of requests with events that the backend has not taken, and that are repeated."""
         self._store, self._has_subscribers, self._channels, self._send = store, has_subscribers, channels, send
-        self._reactor = reactor
+        self._is_up, self._reactor = is_up, reactor
         self._changed: dict[ChannelName, None] = {}
         """Channels whose state the store does not know yet, the oldest change first."""
         self._timer: Any = None
@@ -131,10 +133,12 @@ class OccupancyReporter:
 
     @inlineCallbacks
     def _tick(self) -> Generator[Any, Any, None]:
+        if not self._is_up():
+            # The changes stay in `_changed`.
+            return
         try:
             tick = yield as_deferred(self._store.tick())
         except BrokerDown as error:
-            # The changes stay in `_changed` until the broker is up again.
             self._log_delay(error)
             return
         self._delayed = False
@@ -146,8 +150,8 @@ class OccupancyReporter:
             self._deliver()
 
     def _log_delay(self, error: BrokerDown) -> None:
-        # Once until the next success.
-        if not self._delayed:
+        # Once until the next success. The broker itself logs that it is down.
+        if not self._delayed and self._is_up():
             self._delayed = True
             _log.warn("channel events are delayed reason={reason!r}", reason=str(error))
 

@@ -17,7 +17,7 @@ from wsserver.redis import broker, occupancy as in_redis
 import wsserver.service
 occupancy.VACATE_DELAY = in_redis.VACATE_DELAY = 1.0
 occupancy_reporter.TICK_INTERVAL = 0.5
-broker.DEAD_AFTER = 2.0
+broker.DEAD_AFTER, broker.HEARTBEAT_INTERVAL = 2.0, 0.5
 wsserver.service.LEASE_MARGIN = -8.0
 {SERVE}
 """

@@ -3,10 +3,11 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 
 from wsserver.errors import BrokerDown
 from wsserver.hub import occupancy
@@ -43,11 +44,12 @@ class Process:
     def __init__(self, clock, store=None):
         self.clock, self.backend = clock, Backend()
         self.store = store or MemoryOccupancy(clock, lambda: 1_000 + clock.seconds())
-        self.channels = set()
+        self.channels, self.is_up = set(), True
         self.reporter = OccupancyReporter(
             self.store,
             has_subscribers=self.channels.__contains__,
             channels=lambda: self.channels,
+            is_up=lambda: self.is_up,
             send=self.backend,
             reactor=clock,
         )
@@ -130,6 +132,7 @@ class EventTests:
         process.wait(1)
         assert [event.time_ms for event in seen] == [1_000_100]
 
+    @settings(deadline=None)
     @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 80)), max_size=30), st.data())
     def test_the_events_of_a_channel_alternate_and_the_last_one_is_the_truth(self, changes, data):
         """Whatever the changes and the failures of the backend."""
@@ -292,6 +295,28 @@ class OutageTests:
         store.forgetful = True
         process.wait(5)
         assert sorted(process.backend.events) == ["+a", "+a", "+b", "+b"]
+
+    @pytest.mark.parametrize("is_up", [True, False])
+    def test_a_store_that_fails_is_logged_once_unless_the_broker_itself_is_down(self, clock, is_up):
+        """The broker logs its own outage."""
+        lines = []
+
+        def observe(event):
+            if event.get("log_namespace") == "wsserver.occupancy":
+                lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        try:
+            process = Process(clock, Store(clock))
+            process.store.down, process.is_up = True, is_up
+            process.occupy("a")
+            process.wait(30)
+        finally:
+            globalLogPublisher.removeObserver(observe)
+        assert lines == ["channel events are delayed reason='Redis is unavailable'"] * is_up
+        process.store.down, process.is_up = False, True
+        process.wait(5)
+        assert process.backend.events == ["+a"]
 
     def test_events_stay_queued_while_the_store_is_down(self, clock):
         process = Process(clock, Store(clock))
