@@ -40,7 +40,7 @@ from wsserver.jsonfields import HalfPairError, TooDeepError, decode, decode_repl
 from wsserver.typing import JSONText
 from wsserver.wire.frames import FIN_TEXT
 
-__all__ = ["JSON", "JSONCodec"]
+__all__ = ["JSON", "JSONCodec", "write_push"]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -78,19 +78,19 @@ class JSONCodec:
 
     def push(self, channel: str, message: Message) -> bytes:
         """Write a push."""
-        return _push(channel, message.name, _write(message))
+        return self._push(channel, message.name, _write(message))
 
     def publication(self, channel: str, publication: Publication) -> bytes:
         """Write the push of a publication."""
-        return _push(channel, b"pub", _publication(publication))
+        return self._push(channel, b"pub", _publication(publication))
 
     def delta_publication(self, channel: str, publication: Publication, base: Publication | None) -> bytes:
         """Write the push of a publication for a client that receives deltas."""
-        return _push(channel, b"pub", _delta_publication(publication, base))
+        return self._push(channel, b"pub", _delta_publication(publication, base))
 
     def presence_event(self, channel: str, info: ClientInfo, *, join: bool) -> bytes:
         """Write the push of a join or leave event."""
-        return _push(channel, b"join" if join else b"leave", b'{"info":%b}' % write_info(info))
+        return self._push(channel, b"join" if join else b"leave", b'{"info":%b}' % write_info(info))
 
     def publications(self, publications: Iterable[Publication]) -> bytes:
         """Write publications as a JSON array."""
@@ -103,6 +103,9 @@ class JSONCodec:
     def clients(self, clients: Iterable[bytes]) -> bytes:
         """Write the clients of a channel as a JSON object."""
         return b"{%b}" % b",".join(clients)
+
+    def _push(self, channel: str, kind: bytes, content: bytes) -> bytes:
+        return b'{"push":%b}' % write_push(channel, kind, content)
 
 
 JSON: Final = JSONCodec()
@@ -129,10 +132,11 @@ def _with_publications(result: SubscribeResult) -> SubscribeResult:
     return msgspec.structs.replace(result, publications=texts)
 
 
-def _push(channel: str, kind: bytes, content: bytes) -> bytes:
+def write_push(channel: str, kind: bytes, content: bytes) -> bytes:
+    """Write a push of a kind, such as `pub`, without the object around it."""
     if not channel:
-        return b'{"push":{"%b":%b}}' % (kind, content)
-    return b'{"push":{"channel":%b,"%b":%b}}' % (_quote(channel), kind, content)
+        return b'{"%b":%b}' % (kind, content)
+    return b'{"channel":%b,"%b":%b}' % (_quote(channel), kind, content)
 
 
 def _obj(fields: Mapping[str, Any]) -> bytes:

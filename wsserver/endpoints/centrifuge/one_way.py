@@ -34,11 +34,9 @@ from wsserver.endpoints.centrifuge.connection import Answer
 from wsserver.endpoints.centrifuge.emulation import new_session_id
 from wsserver.endpoints.centrifuge.executor import Executor
 from wsserver.endpoints.centrifuge.http_stream import HTTPStream
-from wsserver.endpoints.centrifuge.json_codec import JSONCodec
+from wsserver.endpoints.centrifuge.json_codec import JSONCodec, write_push
 from wsserver.endpoints.centrifuge.protocol import CentrifugeProtocol
 from wsserver.endpoints.centrifuge.replies import DisconnectPush, Message
-from wsserver.hub.clients import ClientInfo
-from wsserver.hub.publication import Publication
 from wsserver.jsonfields import decode
 from wsserver.wire.fastpath import OPEN
 from wsserver.wire.frames import build
@@ -55,8 +53,6 @@ _DISCONNECTS: Final = {
 """Code of an error reply to `connect` -> the disconnect that replaces it, as in Centrifuge; else `SERVER_ERROR`."""
 
 _NULLABLE: Final[Any] = Connect | None
-
-_WRAPPER: Final = len(b'{"push":')
 
 
 class OneWayCodec(JSONCodec):
@@ -75,21 +71,8 @@ class OneWayCodec(JSONCodec):
         """Write the result of `connect` as a push."""
         return self.push("", result)
 
-    def push(self, channel: str, message: Message) -> bytes:
-        """Write a push."""
-        return super().push(channel, message)[_WRAPPER:-1]
-
-    def publication(self, channel: str, publication: Publication) -> bytes:
-        """Write the push of a publication."""
-        return super().publication(channel, publication)[_WRAPPER:-1]
-
-    def delta_publication(self, channel: str, publication: Publication, base: Publication | None) -> bytes:
-        """Write the push of a publication for a client that receives deltas."""
-        return super().delta_publication(channel, publication, base)[_WRAPPER:-1]
-
-    def presence_event(self, channel: str, info: ClientInfo, *, join: bool) -> bytes:
-        """Write the push of a join or leave event."""
-        return super().presence_event(channel, info, join=join)[_WRAPPER:-1]
+    def _push(self, channel: str, kind: bytes, content: bytes) -> bytes:
+        return write_push(channel, kind, content)
 
 
 ONE_WAY: Final = OneWayCodec()

@@ -109,3 +109,13 @@ class OneWayTests:
         connect(server)
         [fields] = server.service.management.connections().result.values()
         assert (fields["transport"], fields["protocol"]) == ("uni_websocket", "json")
+
+    def test_publications_may_be_deltas(self):
+        server = MemoryServer(Settings(channel_allow=("*",), channel=[("foo", {"delta": "always"})]))
+        client, push = connect(server, subs={"foo": {"delta": "fossil"}})
+        assert push["subs"]["foo"]["delta"] is True
+        for number in range(2):
+            server.service.hub.publish("foo", json.dumps(["a long text " * 20, number]), json=True)
+            server.clock.advance(0)
+        pushes = client.receive()
+        assert [one["pub"].get("delta", False) for one in pushes] == [False, True]
