@@ -178,7 +178,7 @@ class SlowResponseTests:
 
         clock, cross_origin = self.server.clock, CrossOrigin(lambda: frontend._factory.policy, ())
         pages = PageSite(self.slow, clock, cross_origin)
-        return HTTPServer(None, pages, cross_origin, clock).connection(address, frontend)
+        return HTTPServer(None, {}, pages, cross_origin, clock).connection(address, frontend)
 
     def finish(self):
         self.slow.request.write(b"done")
