@@ -68,8 +68,8 @@ class FilterNode(msgspec.Struct, frozen=True, omit_defaults=True):
     """The comparison: `eq`, `neq`, `in`, `nin`, `ex`, `nex`, `sw`, `ew`, `ct`, `gt`, `gte`, `lt` or `lte`."""
     val: str | None = ""
     """The value that the tag is compared with."""
-    vals: list[str] | None = []
-    """The values of `in` and `nin`."""
+    vals: list[str | None] | None = []
+    """The values of `in` and `nin`; null counts as an empty text."""
     nodes: list["FilterNode"] | None = []
     """The nodes that `op` combines."""
 
@@ -281,7 +281,7 @@ class _Compiler:
 
 
 def _compile_comparison(node: FilterNode, where: str) -> _Predicate:
-    key, cmp, val, vals = node.key or "", node.cmp or "", node.val or "", node.vals or []
+    key, cmp, val, vals = node.key or "", node.cmp or "", node.val or "", [one or "" for one in node.vals or []]
     if cmp not in _ALL:
         raise InvalidFilter(f"{where}.cmp: expected one of {', '.join(_ALL)}, not {quote(cmp)}")
     if bool(val) != (cmp in _WITH_VALUE):
@@ -326,5 +326,5 @@ def _parse_condition(text: str, where: str) -> FilterNode:
         raise InvalidFilter(f"{where}: expected KEY:CMP:VALUE, such as ticker:eq:BTC, or JSON, not {quote(text)}")
     cmp, value = more[0], ":".join(more[1:])
     if cmp in _WITH_VALUES:
-        return FilterNode(key=key, cmp=cmp, vals=value.split(",") if value else [])
+        return FilterNode(key=key, cmp=cmp, vals=[*value.split(",")] if value else [])
     return FilterNode(key=key, cmp=cmp, val=value)
