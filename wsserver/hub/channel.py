@@ -10,18 +10,18 @@ This module does not use a clock or a socket: the hub decides when to deliver.
 """
 
 from collections.abc import Hashable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
-from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from wsserver.hub.broker import Subscriber
-from wsserver.hub.filters import FilteredKind
+from wsserver.hub.filters import Filter, FilteredKind
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
+from wsserver.hub.rewind import Rewind
 from wsserver.hub.send_queue import OVERHEAD
-from wsserver.hub.stream import Page, Position, ReadLimit
+from wsserver.hub.stream import Position, ReadLimit
 from wsserver.typing import ChannelName
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "MAX_BUFFER_ITEMS",
     "BufferBudget",
     "ChannelState",
+    "Joined",
     "PublicationBuffer",
     "RecoveringSubscriber",
     "StreamReader",
@@ -198,6 +199,31 @@ class StreamReader:
         return buffer
 
 
+class Joined(NamedTuple):
+    """The state of a new subscription, or the next page of its recovery."""
+
+    position: Position | None
+    """
+    The subscriber's position in the stream. None if the subscriber did not request it, if the channel has no history,
+    if the subscriber has unsubscribed, or if `behind` is set because a rewind begins: a later page determines it.
+    """
+    publications: tuple[Publication, ...] = ()
+    """
+    The missed publications, from the position after which the subscriber asked to recover up to `position`. After a
+    rewind, the last publications up to `position`. If the subscriber has a filter, only those that match it.
+    """
+    recovered: bool = False
+    """
+    Whether `publications` is complete: it has every publication that the subscriber missed up to `position`. False if
+    it is the result of a rewind.
+    """
+    behind: bool = False
+    """
+    Whether the stream has further missed publications after `position`, which the caller reads with `Hub.recover`.
+    Always False for subscribers without a `BufferBudget`.
+    """
+
+
 class RecoveringSubscriber(StreamReader):
     """
     A subscriber that recovers: it has its own position, and is served individually until it reaches the channel's.
@@ -213,7 +239,7 @@ class RecoveringSubscriber(StreamReader):
         rewind: maximum number of earlier publications to deliver if there is no position to recover from.
     """
 
-    __slots__ = ("behind", "budget", "limit", "lost_plain", "reading", "rewind", "rewind_end", "subscriber")
+    __slots__ = ("behind", "budget", "limit", "lost_plain", "reading", "rewind", "subscriber")
 
     def __init__(
         self,
@@ -226,10 +252,7 @@ class RecoveringSubscriber(StreamReader):
         self.subscriber = subscriber
         self.budget = budget
         self.limit = limit
-        self.rewind = rewind
-        """Maximum number of earlier publications to deliver; 0 for none, or once the first of them have been read."""
-        self.rewind_end: Position | None = None
-        """The top of the stream when the rewind began: later publications are new. None if there is no rewind."""
+        self.rewind = Rewind(rewind, self.filter)
         self.buffer = PublicationBuffer(budget)
         self.behind = False
         """Whether the stream has publications that the subscriber has yet to request as further pages."""
@@ -248,47 +271,18 @@ class RecoveringSubscriber(StreamReader):
         """Return whether the subscriber reads page by page, and the stream (up to `top`) goes on after `since`."""
         return self.budget is not None and since is not None and since.epoch == top.epoch and since.offset < top.offset
 
-    def begin_rewind(self, top: Position) -> None:
-        """
-        Go back in the stream by `rewind` publications; the subscriber then requests them as pages.
-
-        Args:
-            top: the top of the stream.
-        """
-        self.rewind_end = top
-        self.pause(Position(max(top.offset - self.rewind, 0), top.epoch))
-
-    def begin_of(self, page: Page) -> Position:
-        """
-        Return the position after which a page must begin, so that no publication is missing before it.
-
-        This is the subscriber's position. But a rewind delivers as many publications as the stream still has, so its
-        first page may begin later: up to the first publication that is newer than the rewind.
-
-        Args:
-            page: the page that was read after the subscriber's position.
-        """
-        position, end = self.position, self.rewind_end
-        assert position is not None
-        if not self.rewind or end is None or page.position.epoch != end.epoch:
-            return position
-        first = page.publications[0].offset if page.publications else page.position.offset + 1
-        if first > end.offset + 1:
-            return position
-        self.rewind = 0
-        return Position(first - 1, end.epoch)
+    @property
+    def filter(self) -> Filter | None:
+        """The subscriber's filter; None if it receives all publications."""
+        kind = self.subscriber.kind
+        return kind.filter if isinstance(kind, FilteredKind) else None
 
     def select(self, publications: Iterable[Publication]) -> tuple[Publication, ...]:
         """Return the publications that match the subscriber's filter, with `rewound` set if they belong to a rewind."""
-        end, kind = self.rewind_end, self.subscriber.kind
-        if isinstance(kind, FilteredKind):
-            publications = (one for one in publications if kind.filter.matches(one.tags))
-        if end is None:
-            return tuple(publications)
-        return tuple(
-            replace(one, rewound=True) if one.epoch == end.epoch and one.offset <= end.offset else one
-            for one in publications
-        )
+        filter_ = self.filter
+        if filter_ is not None:
+            publications = (one for one in publications if filter_.matches(one.tags))
+        return self.rewind.mark(publications)
 
     def pause(self, position: Position) -> None:
         """

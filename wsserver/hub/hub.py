@@ -21,7 +21,7 @@ from wsserver.config.channel_settings import MAX_REWIND
 from wsserver.errors import BrokerDown, Unrecoverable
 from wsserver.hub.broker import Broker, Subscriber
 from wsserver.hub.callbacks import CallbackSubscription, OnGap, OnPublication
-from wsserver.hub.channel import BufferBudget, ChannelState, RecoveringSubscriber
+from wsserver.hub.channel import BufferBudget, ChannelState, Joined, RecoveringSubscriber
 from wsserver.hub.clients import ClientInfo, Clients
 from wsserver.hub.deferreds import MaybeDeferred, as_deferred, then
 from wsserver.hub.fanout import FanOut
@@ -31,7 +31,7 @@ from wsserver.hub.names import check_name
 from wsserver.hub.pages import PageReader
 from wsserver.hub.presence import PresenceEvent, PresenceManager
 from wsserver.hub.publication import Publication, check_int, check_text, make_publication
-from wsserver.hub.recovery import Joined, Recovery
+from wsserver.hub.recovery import Recovery
 from wsserver.hub.rules import Rules
 from wsserver.hub.stream import Page, Position, ReadLimit
 from wsserver.typing import ChannelName

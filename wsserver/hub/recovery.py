@@ -15,7 +15,7 @@ A gap that concerns all subscribers of a channel is closed by `wsserver.hub.gaps
 """
 
 from collections.abc import Hashable, Iterable
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wsserver.hub.broker import Broker, Subscriber
-from wsserver.hub.channel import ChannelState, RecoveringSubscriber
+from wsserver.hub.channel import ChannelState, Joined, RecoveringSubscriber
 from wsserver.hub.deferreds import MaybeDeferred, as_deferred
 from wsserver.hub.fanout import FanOut
 from wsserver.hub.pages import PAGE_BYTES, PAGE_SIZE, PageReader
@@ -33,7 +33,7 @@ from wsserver.hub.rules import Rules
 from wsserver.hub.stream import Page, Position, lowest
 from wsserver.typing import ChannelName
 
-__all__ = ["MAX_BUFFERED", "Joined", "Recovery"]
+__all__ = ["MAX_BUFFERED", "Recovery"]
 
 # At module level, because Twisted replaces the namespace of a class's logger by the class's name.
 _log = Logger(namespace="wsserver.hub")
@@ -44,31 +44,6 @@ Maximum number of bytes buffered for one connection while its channels are recov
 without an offset, and those that arrive while a page is read. Beyond the maximum, the buffer is dropped. The dropped
 publications with an offset are then read from the stream; the subscriber is notified that those without may be missing.
 """
-
-
-class Joined(NamedTuple):
-    """The state of a new subscription, or the next page of its recovery."""
-
-    position: Position | None
-    """
-    The subscriber's position in the stream. None if the subscriber did not request it, if the channel has no history,
-    if the subscriber has unsubscribed, or if `behind` is set because a rewind begins: the next page determines it.
-    """
-    publications: tuple[Publication, ...] = ()
-    """
-    The missed publications, from the position after which the subscriber asked to recover up to `position`. After a
-    rewind, the last publications up to `position`. If the subscriber has a filter, only those that match it.
-    """
-    recovered: bool = False
-    """
-    Whether `publications` is complete: it has every publication that the subscriber missed up to `position`. False if
-    it is the result of a rewind.
-    """
-    behind: bool = False
-    """
-    Whether the stream has further missed publications after `position`, which the caller reads with `Hub.recover`.
-    Always False for subscribers without a `BufferBudget`.
-    """
 
 
 class Channels(Protocol):
@@ -140,7 +115,7 @@ class Recovery:
         recovering = state.recovering.get(subscriber)
         if recovering is None:
             return Joined(None)
-        if since is None and recovering.rewind and recovering.budget is None:
+        if since is None and recovering.rewind.count and recovering.budget is None:
             return self._rewind(state, recovering)
         top = state.position
         if top is not None and (
@@ -171,16 +146,21 @@ class Recovery:
         if state is None or recovering is None or not recovering.behind:
             return succeed(Joined(None))
         recovering.reading = True
-        reading = as_deferred(self._read(state, recovering.position, PAGE_SIZE, PAGE_BYTES))
+        searches = recovering.rewind.search is not None
+        since = recovering.rewind.search if searches else recovering.position
+        reading = as_deferred(self._read(state, since, PAGE_SIZE, PAGE_BYTES, reverse=searches))
+        finish = self._searched if searches else self._page_read
         return reading.addCallbacks(
-            self._page_read, self._remove, callbackArgs=(state, recovering), errbackArgs=(state, recovering)
+            finish, self._remove, callbackArgs=(state, recovering), errbackArgs=(state, recovering)
         )
 
     def _rewind(self, state: ChannelState, recovering: RecoveringSubscriber) -> MaybeDeferred[Joined]:
         """Read the last publications of the stream for a new subscriber that does not read pages."""
-        limit, max_bytes = recovering.rewind, None
+        # If the subscriber has a filter, only matching publications count.
+        limit, max_bytes = recovering.rewind.count if recovering.filter is None else -1, None
         if recovering.limit is not None:
-            limit, max_bytes = min(limit, recovering.limit.publications), recovering.limit.size
+            most, max_bytes = recovering.limit
+            limit = most if limit < 0 else min(limit, most)
         reading = self._read(state, None, limit, max_bytes, reverse=True)
         if not isinstance(reading, Deferred):
             return self._rewound(reading, state, recovering, waited=False)
@@ -194,9 +174,20 @@ class Recovery:
         """Return the `Joined` for the last publications of the stream, which were read in reverse order."""
         if not _is_current(state, recovering):
             return Joined(None)
-        recovering.rewind_end = page.position
+        recovering.rewind.end = page.position
         self._finish(state, recovering, page.position, waited=waited)
-        return Joined(page.position, recovering.select(reversed(page.publications)))
+        found = recovering.select(page.publications)[: recovering.rewind.count]
+        return Joined(page.position, found[::-1])
+
+    def _searched(self, page: Page, state: ChannelState, recovering: RecoveringSubscriber) -> Joined:
+        """Search a page for the first publication of a rewind; no publications are returned yet."""
+        if not _is_current(state, recovering):
+            return Joined(None)
+        search = recovering.rewind.search
+        if search is None or page.position.epoch != search.epoch:
+            return _begin_rewind(page, recovering)
+        recovering.pause(recovering.rewind.continue_search(page))
+        return Joined(None, recovered=True, behind=True)
 
     def _read(
         self,
@@ -227,11 +218,8 @@ class Recovery:
             recovering.pause(since)
             return Joined(since, recovered=True, behind=True)
         recovered = since is not None and page.end_after(since) == page.position
-        if not recovered and recovering.rewind:
-            if recovering.budget is None:
-                return self._rewind(state, recovering)
-            recovering.begin_rewind(page.position)
-            return Joined(None, behind=True)
+        if not recovered and recovering.rewind.count:
+            return self._rewind(state, recovering) if recovering.budget is None else _begin_rewind(page, recovering)
         behind = not self._finish(state, recovering, page.position, waited=waited)
         return Joined(page.position, recovering.select(page.publications) if recovered else (), recovered, behind)
 
@@ -239,10 +227,10 @@ class Recovery:
         """Return the `Joined` for a page; after the last page, end the subscriber's recovery."""
         if not _is_current(state, recovering):
             return Joined(None)
-        end = page.end_after(recovering.begin_of(page))
-        if end is None and recovering.rewind:
-            recovering.begin_rewind(page.position)
-            return Joined(None, behind=True)
+        assert recovering.position is not None
+        end = page.end_after(recovering.rewind.begin_of(page, recovering.position))
+        if end is None and recovering.rewind.count:
+            return _begin_rewind(page, recovering)
         if end is None:
             return Joined(page.position, behind=not self._finish(state, recovering, page.position))
         publications = recovering.select(page.publications)
@@ -390,3 +378,9 @@ class Recovery:
 def _is_current(state: ChannelState, recovering: RecoveringSubscriber) -> bool:
     """Return whether the recovery is still current: False if the subscriber has left, or is served in bulk by now."""
     return state.recovering.get(recovering.subscriber) is recovering
+
+
+def _begin_rewind(page: Page, recovering: RecoveringSubscriber) -> Joined:
+    """Begin the rewind of a subscriber that reads pages, at the top of the stream; return its `Joined`."""
+    recovering.pause(recovering.rewind.begin(page.position))
+    return Joined(None, behind=True)

@@ -66,6 +66,18 @@ class WebSocketTests:
         with listen(server, "channel=a,b,c&rewind=2") as client:
             assert receive(client, 3) == ["a2", "a3", "b1"]
 
+    def test_only_publications_that_match_the_filter_count(self, start):
+        """The last one is found although it is more than a page in front of the end of the stream."""
+        server = start(history_size=300, channel=[("foo", {"allow_tags_filter": True})])
+        hub = server.service.hub
+        for number in range(300):
+            tags = {"a": "x" if number % 140 == 3 else "y"}
+            server.ask(lambda number=number, tags=tags: hub.publish("foo", str(number), tags=tags))
+        with listen(server, "channel=foo&rewind=2&filter=a:eq:x") as client:
+            assert receive(client, 2) == ["143", "283"]
+            server.ask(lambda: hub.publish("foo", "new", tags={"a": "x"}))
+            assert receive(client, 1) == ["new"]
+
     def test_binary_data_is_rewound_as_it_was_published(self, start):
         server = start()
         api(server, "publish", {"channel": "foo", "b64data": "/wAK"})

@@ -8,7 +8,7 @@ This module does not use Twisted, a clock or a socket.
 """
 
 from wsserver.endpoints.centrifuge.commands import Subscribe
-from wsserver.hub.recovery import Joined
+from wsserver.hub.hub import Joined
 from wsserver.hub.rules import Rule
 from wsserver.hub.stream import Position
 

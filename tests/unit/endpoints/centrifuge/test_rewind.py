@@ -20,8 +20,9 @@ TABLES = (
     ("last3", {"rewind": 3}),
     ("cache2", {"force_recovery_mode": "cache", "rewind": 2}),
     ("plain", {"history_size": 0}),
+    ("tags", {"force_recovery_mode": "cache", "rewind": 2, "allow_tags_filter": True, "history_size": 100}),
 )
-"""Five kinds of channels; each keeps the last three publications, except for the last one."""
+"""Six kinds of channels; each keeps the last three publications, except for the last two."""
 
 
 @pytest.fixture
@@ -139,6 +140,25 @@ class ModeTests:
         assert subscribe(client, "last3")["publications"] == [2, 3, 4]
         publish(server, "last3", 5)
         assert [one["push"]["pub"]["offset"] for one in client.receive()] == [5]
+
+
+class FilterTests:
+    """Only publications that match the client's filter count, as in Centrifugo."""
+
+    def test_the_last_matching_publications_are_delivered(self, server):
+        for number in range(1, 9):
+            server.service.hub.publish("tags", str(number), json=True, tags={"a": "x" if number % 3 == 1 else "y"})
+        server.clock.advance(0)
+        equal = {"key": "a", "cmp": "eq"}
+        for value, since, expected in (
+            ("x", {}, recovered(0, 4, 7)),
+            ("y", {}, recovered(0, 6, 8)),
+            ("x", {"offset": 6}, recovered(6, 7)),
+            ("none", {}, {"was_recovering": True, "offset": 8}),
+        ):
+            client = Client(server).connected()
+            fields = {"recover": True, "epoch": server.service.hub.history("tags").result.position.epoch, **since}
+            assert subscribe(client, "tags", tf={**equal, "val": value}, **fields) == expected
 
 
 class ServerSideTests:

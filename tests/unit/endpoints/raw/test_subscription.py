@@ -11,7 +11,7 @@ from wsserver.endpoints.raw.request import Format, RawSubscribeRequest
 from wsserver.endpoints.raw.subscription import RawSubscription
 from wsserver.errors import BrokerDown
 from wsserver.hooks.messages import Caller, Connected
-from wsserver.hub.filters import parse_conditions, with_filter
+from wsserver.hub.filters import FilterNode, compile_filter, parse_conditions, with_filter
 from wsserver.testing import MemoryServer
 from wsserver.wire.http11 import bad_request
 
@@ -88,6 +88,7 @@ def server():
             ("latest", {"slow": "latest", "allow_tags_filter": True}),
             ("h", {"allow_tags_filter": True}),
             ("last", {"rewind": 1}),
+            ("filtered", {"allow_tags_filter": True, "history_size": 100}),
         ),
     )
     server = MemoryServer(settings)
@@ -96,9 +97,11 @@ def server():
     return server
 
 
-def connect(server, *channels, last_event_id="", rewind=None, **options):
+def connect(server, *channels, last_event_id="", rewind=None, filter_=None, **options):
     """Subscribe a connection without starting it."""
     connection = Connection(server, **options)
+    if filter_ is not None:
+        connection.kind = with_filter(connection.kind, compile_filter(filter_, "filter"))
     ask = RawSubscribeRequest(channels, Format.RAW, False, last_event_id=last_event_id, rewind=rewind)
     connection.set_client(Admitted(ask, ANONYMOUS), CALLER)
     failures = []
@@ -392,6 +395,29 @@ class RewindTests:
         connection = start(server, "last", rewind=2)
         turns(server)
         assert connection.sent == ["1<", "2<", "rewound:last"]
+
+    @pytest.mark.parametrize(("rewind", "sent"), [(1, ["7<"]), (2, ["4<", "7<"]), (3, ["1<", "4<", "7<"]), (4, None)])
+    @pytest.mark.parametrize("size", [1, 2, 3, 100])
+    def test_counts_only_publications_that_match_the_filter(self, server, monkeypatch, rewind, sent, size):
+        """They are searched for in pages, from newer to older ones."""
+        monkeypatch.setattr("wsserver.hub.recovery.PAGE_SIZE", size)
+        for number in range(1, 9):
+            server.service.hub.publish("filtered", str(number), tags={"a": "x" if number % 3 == 1 else "y"})
+        server.clock.advance(0)
+        connection = start(server, "filtered", rewind=rewind, filter_=FilterNode(key="a", cmp="eq", val="x"))
+        for number in range(9, 12):
+            server.service.hub.publish("filtered", str(number), tags={"a": "x" if number % 3 == 1 else "y"})
+        turns(server, 40)
+        assert connection.sent == [*(sent or ["1<", "4<", "7<"]), "rewound:filtered", "10"]
+        assert not connection.is_recovering
+
+    def test_a_filter_that_nothing_matches_rewinds_nothing(self, server):
+        for text in "123":
+            server.service.hub.publish("filtered", text)
+        server.clock.advance(0)
+        connection = start(server, "filtered", rewind=1, filter_=FilterNode(key="a", cmp="eq", val="x"))
+        turns(server)
+        assert connection.sent == ["rewound:filtered"]
 
     def test_fails_for_a_channel_without_history_and_subscribes_to_none(self, server):
         """A client that silently received nothing would have to guess why."""
