@@ -301,7 +301,7 @@ class Authorizer:
         Create the description of a new client for the backend, with a new client ID.
 
         Args:
-            transport: `websocket` or `sse`.
+            transport: the name of the transport, see `Caller.transport`.
             protocol: `raw` or `json`.
             headers: the headers of the client's request. If any hook is in use, those that hooks forward are kept.
             address: the client's network address.

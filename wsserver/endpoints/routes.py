@@ -20,6 +20,7 @@ from wsserver.endpoints.raw.request import Format
 from wsserver.endpoints.raw.websocket import RawProtocol
 from wsserver.endpoints.ticker import TickerProtocol
 from wsserver.endpoints.unknown_paths import (
+    CENTRIFUGE_HTTP,
     CatchAll,
     decide_catch_all,
     find_nearest_path,
@@ -168,6 +169,6 @@ class Router:
     def _find_unknown(self, path: Path) -> type[ServerProtocol] | Refusal:
         nearest = find_nearest_path(path, self.paths)
         # A Centrifuge SDK would mistake the echo of its commands for replies.
-        if self.catch_all.enabled and nearest != _CENTRIFUGE:
+        if self.catch_all.enabled and nearest != _CENTRIFUGE and path not in CENTRIFUGE_HTTP:
             return self._command
         return refuse_unknown_path(path, nearest)

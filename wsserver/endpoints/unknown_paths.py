@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from http import HTTPStatus
+from typing import Final
 from urllib.parse import quote as percent_encode
 
 from wsserver.config.settings import Settings
@@ -16,6 +17,7 @@ from wsserver.text import quote
 from wsserver.wire.http11 import Refusal
 
 __all__ = [
+    "CENTRIFUGE_HTTP",
     "CatchAll",
     "decide_catch_all",
     "find_nearest_path",
@@ -29,6 +31,17 @@ MAX_COMPARED = 64
 
 _EVENT_SOURCE = "/sse"
 """The path of the Server-Sent Events, which does not accept WebSocket."""
+
+CENTRIFUGE_HTTP: Final = frozenset(
+    {
+        "/connection/http_stream",
+        "/connection/sse",
+        "/connection/uni_http_stream",
+        "/connection/uni_sse",
+        "/emulation",
+    }
+)
+"""The paths of Centrifuge clients that do not accept WebSocket."""
 
 _CHANNEL_OPTIONS = (
     "redis",
@@ -134,6 +147,9 @@ def refuse_unknown_path(path: str, nearest: str | None) -> Refusal:
     Returns:
         A 404 refusal.
     """
+    if path in CENTRIFUGE_HTTP:
+        reason = f"{_show(path)} accepts no WebSocket: it is for HTTP requests of Centrifuge clients"
+        return Refusal(HTTPStatus.NOT_FOUND, reason)
     hint = "; see --catch-all" if nearest is None else f"; did you mean {nearest}?"
     return Refusal(HTTPStatus.NOT_FOUND, f"no WebSocket endpoint at {_show(path)}{hint}")
 

@@ -68,7 +68,7 @@ class Caller:
     client: str
     """The random client ID of the connection."""
     transport: str
-    """`websocket` or `sse`."""
+    """`websocket`, `http_stream`, `sse`, `uni_websocket`, `uni_http_stream` or `uni_sse`."""
     protocol: str
     """The form of the Centrifuge protocol, `json` or `protobuf`; `raw` for a subscriber of `/ws?channel=` or `/sse`."""
     user: str = ""

@@ -14,26 +14,16 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
 
+from wsserver.endpoints.unknown_paths import CENTRIFUGE_HTTP
 from wsserver.origins import allowed_origin, is_own, origin_of
 from wsserver.text import quote
 from wsserver.typing import Header, Origin
 from wsserver.wire.handshake import Policy, check_origin, show_origin_option
 from wsserver.wire.http11 import Refusal, Request, forbidden
 
-__all__ = ["CENTRIFUGE", "NO_ORIGIN", "CrossOrigin", "CrossOriginRequest", "describe_request", "is_api"]
+__all__ = ["NO_ORIGIN", "CrossOrigin", "CrossOriginRequest", "describe_request", "is_api"]
 
-CENTRIFUGE: Final = frozenset(
-    {
-        "/connection/http_stream",
-        "/connection/sse",
-        "/connection/uni_http_stream",
-        "/connection/uni_sse",
-        "/emulation",
-    }
-)
-"""Paths of Centrifuge clients, to which pages of allowed origins may also send data."""
-
-_GUARDED: Final = CENTRIFUGE | {"/sse"}
+_GUARDED: Final = CENTRIFUGE_HTTP | {"/sse"}
 """Paths that refuse requests from pages of other origins, which would keep a connection open, or send data."""
 
 READABLE: Final = _GUARDED | {"/ready", "/health", "/server.json"}
@@ -149,7 +139,7 @@ class CrossOrigin:
         if refusal is not None:
             return refusal
         private = (("Access-Control-Allow-Private-Network", "true"),) if request.wants_private_network else ()
-        allowed = _CALL if _is_api(request.path) else _SEND if request.path in CENTRIFUGE else _READ
+        allowed = _CALL if _is_api(request.path) else _SEND if request.path in CENTRIFUGE_HTTP else _READ
         return (*allowed, _MAX_AGE, *private)
 
     def _refuse(self, request: CrossOriginRequest) -> Refusal | None:

@@ -17,10 +17,10 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from wsserver.closecodes import CloseCode
-from wsserver.endpoints.unknown_paths import find_nearest_path
+from wsserver.endpoints.unknown_paths import CENTRIFUGE_HTTP, find_nearest_path
 from wsserver.text import quote
 from wsserver.typing import Header
-from wsserver.web.cors import CENTRIFUGE, CrossOrigin, CrossOriginRequest
+from wsserver.web.cors import CrossOrigin, CrossOriginRequest
 from wsserver.web.responses import SECURITY_HEADERS
 from wsserver.web.static import send
 from wsserver.wire import access_log
@@ -353,7 +353,7 @@ class Root(Resource):
         known = [f"/{name.decode('utf-8')}" for name in self._fetched] + [
             name.decode("utf-8") for name in self._websocket_paths
         ]
-        known += CENTRIFUGE
+        known += CENTRIFUGE_HTTP
         nearest = find_nearest_path(text, known)
         hint = "" if nearest is None else f"; the nearest one is {nearest}"
         if self._speaks_websocket(text):

@@ -457,3 +457,11 @@ class OneWayTests:
     def test_an_event_stream_without_a_message_is_anonymous(self, server):
         client = send_request(server, "GET", "/connection/uni_sse")
         assert b'data: {"connect":{"client":' in client.transport.written
+
+
+@pytest.mark.parametrize("path", [*PATHS, *ONE_WAY, "/emulation"])
+def test_a_websocket_handshake_gets_404_even_with_a_catch_all(path):
+    """The server would otherwise echo the commands of an SDK."""
+    peer = make_server(catch_all="on").connect()
+    assert peer.open(path).startswith(b"HTTP/1.1 404 ")
+    assert b"accepts no WebSocket" in peer.transport.written
