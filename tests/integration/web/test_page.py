@@ -159,7 +159,7 @@ class PageTests:
             about = json.loads(peer.request("/server.json").body)
         assert about["name"] == "wsserver"
         shown = [path["path"] for path in about["paths"]]
-        assert shown == ["/", "/echo", "/ws", "/ticker", "/connection/websocket"]
+        assert shown == ["/", "/echo", "/ws", "/ticker", "/connection/websocket", "/connection/uni_websocket"]
         assert {"name": "hello", "help": "greet the client by its address"} in about["commands"]
         assert about["closeCodes"]["1009"].startswith("message too big")
 
