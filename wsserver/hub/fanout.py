@@ -251,11 +251,9 @@ class _DeltaDelivery:
     def _encode(self, first: Any) -> tuple[_DeltaEncoder, Batch, bool]:
         encoder = _DeltaEncoder(first, first.base, chained=True)
         batch, whole = _frame(self._channel, encoder, self._publications)
-
-        def encode_plain() -> Batch:
-            return _frame(self._channel, _DeltaEncoder(first, None, chained=False), self._publications)[0]
-
-        return encoder, msgspec.structs.replace(batch, plain=cache(encode_plain)), whole
+        # It must not refer to this delivery, which has the batch: the garbage collector does not visit a batch.
+        plain = cache(partial(_frame_without_deltas, self._channel, first, self._publications))
+        return encoder, msgspec.structs.replace(batch, plain=plain), whole
 
 
 class _FilteredDelivery:
@@ -363,6 +361,10 @@ def _frame(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tup
             frames.append(frame)
             size += length
     return Batch(channel, frames[0] if len(frames) == 1 else b"".join(frames), len(frames), size, newest), whole
+
+
+def _frame_without_deltas(channel: ChannelName, first: Any, publications: Sequence[Any]) -> Batch:
+    return _frame(channel, _DeltaEncoder(first, None, chained=False), publications)[0]
 
 
 def _deliver_framed(batch: Batch, whole: bool, subscribers: list[Any]) -> None:

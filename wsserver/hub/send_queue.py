@@ -48,7 +48,10 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     newest: tuple[bytes, int] | None = None
     """The frame of the last publication, and the size of its data in bytes; None if there are only presence events."""
     plain: "Callable[[], Batch] | None" = None
-    """Returns the same batch without deltas, for a queue that may drop publications; None if it never has deltas."""
+    """
+    Returns the same batch without deltas, for a queue that may drop publications; None if it never has deltas. It must
+    not refer to the batch: the garbage collector does not find a cycle with an object that it does not visit.
+    """
 
 
 class Loss(NamedTuple):

@@ -1,6 +1,7 @@
 """Deltas: clients of both forms decode them as the SDKs do, whatever is lost, dropped, recovered or in between."""
 
 import base64
+import gc
 import json
 import random
 import time
@@ -430,3 +431,17 @@ def test_no_client_gets_a_delta_of_what_it_has_not_received(operations, slow, ch
             assert seen == sorted(set(seen))
             if slow == "close" and not one.left:
                 assert seen == list(range(1, run.published + 1))
+
+
+def test_nothing_of_a_delivery_stays_in_memory():
+    """Of 20 publications, at most the last one does."""
+    server = make_server()
+    subscriber = Subscriber(server, "json")
+    subscriber.subscribe()
+    for number in range(20):
+        server.service.hub.publish("c", value(number).encode(), json=True)
+        subscriber.client.receive()
+    gc.collect()
+    kept = [type(one).__name__ for one in gc.get_objects()]
+    assert kept.count("_DeltaDelivery") <= 1
+    assert kept.count("_DeltaEncoder") <= 1
