@@ -97,6 +97,8 @@ class Opening:
     """A JSON value that other clients see in the channel's presence."""
     data: JSONText | None = None
     """The JSON text sent to the client with the subscription."""
+    rewind: int | None = None
+    """Number of the last publications that the client receives first; None for that in the channel's options."""
 
 
 @dataclass(frozen=True, slots=True)

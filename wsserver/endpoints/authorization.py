@@ -350,7 +350,7 @@ def _missing_token() -> Refusal:
 
 def identity_of(answer: Connected) -> Identity:
     """Return the identity that the backend's answer to a connect hook describes."""
-    subs = {channel: Opening(one.info, one.data) for channel, one in answer.subs.items()}
+    subs = {channel: Opening(one.info, one.data, one.rewind) for channel, one in answer.subs.items()}
     return Identity(user=answer.user, expires_at=answer.expire_at, info=answer.info, subs=subs)
 
 

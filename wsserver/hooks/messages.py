@@ -19,6 +19,7 @@ from msgspec.structs import force_setattr
 
 from wsserver.centrifugecodes import INTERNAL
 from wsserver.closecodes import MAX_REASON_BYTES
+from wsserver.config.channel_settings import MAX_REWIND
 from wsserver.errors import InvalidChannel
 from wsserver.hub.channel_events import ChannelEvent
 from wsserver.hub.names import parse_name
@@ -121,6 +122,19 @@ class Subscribed(JSONStruct, frozen=True, kw_only=True):
     """The JSON text sent to the client with the subscription."""
     expire_at: Seconds = 0
     """UNIX time in seconds at which the subscription expires; 0 for never."""
+    rewind: Annotated[int, Meta(ge=0, le=MAX_REWIND)] | None = None
+    """
+    Number of the last publications that a Centrifuge client receives first; None for the number in the channel's
+    options.
+    """
+    cache_recover: Nullable[bool] = False
+    """Centrifugo's name for a `rewind` of 1."""
+
+    def __post_init__(self) -> None:
+        """Set `rewind` if the answer has Centrifugo's name for it."""
+        JSONStruct.__post_init__(self)
+        if self.cache_recover and self.rewind is None:
+            force_setattr(self, "rewind", 1)
 
 
 class Connected(JSONStruct, frozen=True, kw_only=True):

@@ -586,6 +586,26 @@ class HookTests:
         sdk.order("subscribe", channel="d")
         assert sdk.expect("unsubscribed")["code"] == 403
 
+    @pytest.mark.sdks("javascript")
+    def test_an_answer_may_begin_a_subscription_with_the_last_publications(self, start_server, connect, backend):
+        """`rewind` replaces the option of the channel; `cache_recover` is Centrifugo's name for one publication."""
+        channels = [("*", {"rewind": 3})]
+        server = self.hooked(start_server, backend, "connect", "subscribe", channel=channels)
+        for number in range(4):
+            publish(server, "one", str(number), json=True)
+            publish(server, "two", str(number), json=True)
+        backend.answer = lambda path, body: (
+            {"result": {"user": "ann", "subs": {"one": {"cache_recover": True}, "none": {"rewind": 0}}}}
+            if path == "/connect"
+            else {"result": {"rewind": 2}}
+        )
+        sdk = connect(server)
+        assert sdk.expect("subscribed", of="server", channel="one")["recovered"] is True
+        assert sdk.expect("subscribed", of="server", channel="none")["wasRecovering"] is False
+        assert sdk.publications(1) == [3]
+        assert sdk.subscribe("two")["recovered"] is True
+        assert sdk.publications(2) == [2, 3]
+
     def test_publish_may_replace_the_data_and_add_tags_or_refuse_with_its_message(self, start_server, connect, backend):
         server = self.hooked(start_server, backend, "publish", channel_allow=("c",))
         backend.answer = lambda path, body: (

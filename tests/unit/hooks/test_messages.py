@@ -163,6 +163,22 @@ class ResponseTests:
         body = result(info={"a": 1}, data="x", expire_at=5)
         assert read_subscribed(body) == Subscribed(info={"a": 1}, data=b'"x"', expire_at=5)
 
+    @pytest.mark.parametrize(
+        ("fields", "rewind"),
+        [
+            ({}, None),
+            ({"rewind": 3}, 3),
+            ({"rewind": 0}, 0),
+            ({"cache_recover": True}, 1),
+            ({"cache_recover": False}, None),
+            ({"cache_recover": True, "rewind": 0}, 0),
+        ],
+    )
+    def test_reads_the_number_of_publications_to_rewind_by_either_name(self, fields, rewind):
+        """`cache_recover` is Centrifugo's name for one publication."""
+        assert read_subscribed(result(**fields)).rewind == rewind
+        assert read_connected(result(subs={"a": fields})).subs["a"].rewind == rewind
+
     @pytest.mark.parametrize(("given", "expected"), [(5.0, 5), (5.25, 6), (0.4, 1), (0.0, 0), (1.7e9, 1700000000)])
     def test_rounds_expire_at_up_to_whole_seconds(self, given, expected):
         """A fraction of a second must not become 0, because 0 means that the connection never expires."""
@@ -266,6 +282,8 @@ class ResponseTests:
             (read_connected, {"user": 42}, "user: expected a string, got an integer"),
             (read_connected, {"user": "\ud800"}, "user: .* half a surrogate pair"),
             (read_connected, {"expire_at": -1}, "expire_at: .* a number >= 0"),
+            (read_subscribed, {"rewind": 101}, "rewind: .* <= 100"),
+            (read_connected, {"subs": {"a": {"rewind": "1"}}}, r"subs\[...\].rewind: expected an integer"),
             (read_connected, {"expire_at": -0.5}, "expire_at: .* a number >= 0"),
             (read_connected, {"expire_at": "1700000000"}, "expire_at: .* a number, got a string"),
             (read_connected, {"expire_at": True}, "expire_at: .* a number, got true or false"),

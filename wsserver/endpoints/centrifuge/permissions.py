@@ -79,6 +79,8 @@ class SubscribeGrant(NamedTuple):
     """Whether the client subscribed with a token, and must send a new one before it expires."""
     may_publish: bool = False
     """Whether the subscription token grants the right to publish."""
+    rewind: int | None = None
+    """Number of the last publications that the client receives first; None for that in the channel's options."""
 
 
 class PublishGrant(NamedTuple):
@@ -191,7 +193,7 @@ class Permissions:
         """
         opening = context.identity.subs.get(channel)
         if opening is not None:
-            return SubscribeGrant(channel, opening.info, opening.data)
+            return SubscribeGrant(channel, opening.info, opening.data, rewind=opening.rewind)
         refusal = self.authorizer.refuse(channel, context.identity, context.host)
         return SubscribeGrant(channel) if refusal is None else None
 
@@ -255,7 +257,7 @@ class Permissions:
         if not isinstance(answer, Subscribed):
             return refuse_by_hook(answer)
         ended = self._check_end(answer.expire_at)
-        return ended or SubscribeGrant(channel, answer.info, answer.data, answer.expire_at)
+        return ended or SubscribeGrant(channel, answer.info, answer.data, answer.expire_at, rewind=answer.rewind)
 
     def _check_end(self, expire_at: int) -> Error | None:
         """Return the refusal if the backend's answer has an `expire_at` in the past."""

@@ -8,6 +8,7 @@ This module does not use Twisted, a clock or a socket.
 """
 
 from wsserver.endpoints.centrifuge.commands import Subscribe
+from wsserver.endpoints.centrifuge.permissions import SubscribeGrant
 from wsserver.hub.hub import Joined
 from wsserver.hub.rules import Rule
 from wsserver.hub.stream import Position
@@ -15,22 +16,24 @@ from wsserver.hub.stream import Position
 __all__ = ["as_recovery", "rewind_of"]
 
 
-def rewind_of(request: Subscribe, rule: Rule) -> int:
+def rewind_of(request: Subscribe, grant: SubscribeGrant, rule: Rule) -> tuple[int, bool]:
     """
-    Return how many of the last publications a client receives instead of those that it missed.
+    Return how many of the last publications a client receives, and whether it receives them in any case.
 
     Args:
         request: the client's command. With an empty `since`, SDKs set `recover` without a position.
+        grant: the permission to subscribe.
         rule: the options of the channel.
 
     Returns:
-        The number; 0 if the client receives what it missed, or new publications only.
+        The number; 0 for none. False if the client only receives them if what it missed is lost.
     """
     if rule.keep is None:
-        return 0
-    if request.recover:
-        return max(rule.rewind, 1) if rule.force_recovery_mode == "cache" else 0
-    return rule.rewind
+        return 0, False
+    rewind = rule.rewind if grant.rewind is None else grant.rewind
+    if not request.recover:
+        return rewind, rewind > 0
+    return (max(rewind, 1), True) if rule.force_recovery_mode == "cache" else (rewind, False)
 
 
 def as_recovery(joined: Joined, since: Position) -> Joined:

@@ -218,7 +218,8 @@ class Channels:
             InvalidFilter: the client's filter is invalid, or filters are not enabled for the channel.
         """
         subscribe = partial(self._subscribe, grant, request, server_side, limit or self._permissions.pages.limit)
-        if not request.recover or rewind_of(request, self._hub.rules.for_channel(grant.channel)):
+        _, rewinds = rewind_of(request, grant, self._hub.rules.for_channel(grant.channel))
+        if rewinds or not request.recover:
             return subscribe(None)
         return then(self._fill_in_epoch(grant.channel, Position(request.offset, request.epoch)), subscribe)
 
@@ -240,22 +241,22 @@ class Channels:
             self, grant, self._info(grant), events=events, server_side=server_side, delta=delta, filter_=found
         )
         self.subscriptions[channel] = subscription
-        rewind = rewind_of(request, rule)
+        rewind, rewinds = rewind_of(request, grant, rule)
         try:
             joined = self._hub.subscribe(
-                channel, subscription, since=since, positioned=True, limit=limit, rewind=rewind or rule.rewind
+                channel, subscription, since=since, positioned=True, limit=limit, rewind=rewind
             )
         except BaseException:
             self._forget(subscription)
             raise
         if not waits(joined):
-            return self._joined(joined, subscription, request, rewinds=rewind > 0)
+            return self._joined(joined, subscription, request, rewinds=rewinds)
 
         def failed(failure: Failure) -> Failure:
             self._forget(subscription)
             return failure
 
-        finish = partial(self._joined, rewinds=rewind > 0)
+        finish = partial(self._joined, rewinds=rewinds)
         return joined.addCallbacks(finish, failed, callbackArgs=(subscription, request))
 
     def _joined(
