@@ -32,13 +32,14 @@ START = """([url, options]) => {
 def site(tmp_path_factory):
     """Serve a page that loads the SDK from another origin than the server's; yields the site's origin."""
     folder = tmp_path_factory.mktemp("site")
-    bundle = install_node_packages() / "node_modules" / "centrifuge" / "dist" / "centrifuge.js"
-    for script in (bundle, DRIVER):
-        (folder / script.name).write_bytes(script.read_bytes())
-    (folder / "index.html").write_text(
-        '<!doctype html><title>SDK</title><link rel="icon" href="data:,">'
-        '<script src="centrifuge.js"></script><script src="sdk.js"></script>'
-    )
+    bundles = install_node_packages() / "node_modules" / "centrifuge" / "dist"
+    (folder / DRIVER.name).write_bytes(DRIVER.read_bytes())
+    for page, bundle in (("json", "centrifuge.js"), ("protobuf", "centrifuge.protobuf.js")):
+        (folder / bundle).write_bytes((bundles / bundle).read_bytes())
+        (folder / f"{page}.html").write_text(
+            '<!doctype html><title>SDK</title><link rel="icon" href="data:,">'
+            f'<script src="{bundle}"></script><script src="sdk.js"></script>'
+        )
     with running_site(folder) as origin:
         yield origin
 
@@ -57,7 +58,7 @@ def open_sdk(site, open_browser_page):
             complaints.allow("WebSocket connection to .* failed")
         if on_reconnect:
             complaints.allow("Failed to load resource: net::.*")
-        page.goto(f"{site}/index.html")
+        page.goto(f"{site}/{'protobuf' if options.get('protobuf') else 'json'}.html")
         url = f"ws://127.0.0.1:{port}/connection/websocket"
         if transport != "websocket":
             endpoint = f"http://127.0.0.1:{port}/connection/{transport}"
@@ -205,6 +206,40 @@ class CommandTests:
         assert sdk.subscribe(left)["recovered"] is True
         assert sdk.publications(1) == ["missed"]
         assert none_left(sdk, server, left)
+
+
+class DeltaTests:
+    """Publications that the page receives as deltas."""
+
+    @pytest.mark.parametrize(
+        ("transport", "protobuf"), [("websocket", False), ("websocket", True), ("http_stream", True), ("sse", False)]
+    )
+    def test_a_page_applies_deltas_also_after_a_recovery(self, start, connect, tmp_path, transport, protobuf):
+        config = tmp_path / "config.toml"
+        config.write_text('[[channel]]\npattern = "*"\ndelta = "requested"\n')
+        values = [{"prices": list(range(200)), "changed": f"{number} {chr(0x20AC + number)}"} for number in range(9)]
+
+        def publish_deltas(port, some):
+            for value in some:
+                call_api(port, "publish", channel="c", data=value, delta=True)
+
+        with start("--config", str(config)) as (port, _):
+            sdk = connect(port, transport=transport, protobuf=protobuf)
+            sdk.subscribe("c", delta="fossil")
+            publish_deltas(port, values[:4])
+            assert sdk.publications(4) == values[:4]
+            call_api(port, "disconnect", user="", client=sdk.client, disconnect={"code": 3000, "reason": "again"})
+            sdk.expect("connecting", code=3000)
+            publish_deltas(port, values[4:7])
+            assert sdk.expect("subscribed", of="subscription")["recovered"] is True
+            publish_deltas(port, values[7:])
+            assert sdk.publications(5) == values[4:]
+            stats = sdk.call("deltaStats", channel="c")
+            assert stats["numPublications"] == 9
+            # Complete are the first one, and at most the first one recovered and the first one after that.
+            assert stats["numDeltaPayloads"] >= 6
+            sdk.order("disconnect")
+            sdk.expect("disconnected")
 
 
 class OneWayTests:

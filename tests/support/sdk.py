@@ -56,6 +56,8 @@ class SDK:
     def __init__(self, send: Callable[[dict[str, Any]], object], receive: Callable[[], dict[str, Any]]) -> None:
         self._send, self._receive = send, receive
         self._number = 0
+        self.client = ""
+        """The ID that the server has given to the client, for tests that need it."""
         self.events: list[dict[str, Any]] = []
         """Events that no test has expected yet, in the order received."""
 

@@ -8,13 +8,12 @@ WebSocket and JSON. With `--all-sdks`, every test runs with all of them.
 import base64
 import json
 import time
-from contextlib import ExitStack
 
 import pytest
 from backend import Backend
 from http_api import up
 from pytest_twisted import blockon
-from sdk import KINDS, SECRET, running_sdk, token
+from sdk import KINDS, SECRET, token
 from twisted.internet.threads import deferToThread
 from waiting import wait_until
 
@@ -31,30 +30,6 @@ def pytest_generate_tests(metafunc):
         every = metafunc.config.getoption("all_sdks") or metafunc.cls is ConversationTests
         kinds = KINDS if every else QUICK
         metafunc.parametrize("kind", [kind for kind in kinds if marker is None or kind.startswith(marker.args)])
-
-
-@pytest.fixture
-def start_sdk(kind):
-    """Return a function that starts clients of an SDK. The clients are stopped after the test."""
-    with ExitStack() as stack:
-
-        def start(server, **options):
-            return stack.enter_context(running_sdk(options.pop("kind", kind), server.url, options))
-
-        yield start
-
-
-@pytest.fixture
-def connect(start_sdk):
-    """Return a function that starts connected clients."""
-
-    def connect(server, **options):
-        sdk = start_sdk(server, **options)
-        sdk.order("connect")
-        sdk.expect("connected")
-        return sdk
-
-    return connect
 
 
 @pytest.fixture

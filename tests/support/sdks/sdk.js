@@ -69,6 +69,9 @@ function drive(Centrifuge, url, options, report) {
             client.stopBatching();
             return sent.then((answers) => answers.length);
         },
+        deltaStats: ({ channel }) => subscriptions[channel].deltaStats(),
+        // Nothing is read meanwhile, as on a slow computer.
+        block: ({ seconds }) => { for (const end = Date.now() + 1000 * seconds; Date.now() < end;); },
         token: ({ token }) => { wanted.shift()(token); },
     };
 

@@ -98,6 +98,8 @@ class Orders:
         subscription = self.client.get_subscription(channel)
         if subscription is None:
             made = {"token": options.get("token", ""), "join_leave": options.get("joinLeave", False)}
+            if "delta" in options:
+                made["delta"] = centrifuge.DeltaType(options["delta"])
             if options.get("asksForTokens"):
                 made["get_token"] = lambda name: request_token("subscription", name)
             delays = {"min_resubscribe_delay": 0.05, "max_resubscribe_delay": 0.5}
