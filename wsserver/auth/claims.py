@@ -99,6 +99,8 @@ class Opening:
     """The JSON text sent to the client with the subscription."""
     rewind: int | None = None
     """Number of the last publications that the client receives first; None for that in the channel's options."""
+    forces_events: bool | None = None
+    """Whether the client receives join and leave events without a request; None if the channel's options decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +154,8 @@ class Grant:
     info: object = None
     data: JSONText | None = None
     rights: frozenset[Right] = frozenset({Right.LISTEN})
+    forces_events: bool | None = None
+    """As in `Opening`."""
     one_time: "OneTimeID | None" = None
     """Set if the token is a one-time token."""
 
@@ -213,6 +217,7 @@ def read_grant(claims: Claims) -> Grant:
         info=claims.get("info"),
         data=claims.get("data"),
         rights=frozenset({Right.LISTEN}) | _rights(claims),
+        forces_events=_forces_events(claims),
         one_time=_one_time_id(claims),
     )
 
@@ -261,13 +266,28 @@ def _subs(claims: Claims) -> dict[ChannelName, Opening]:
     named = {_channel(name, "channels"): Opening() for name in channels}
     # As in Centrifugo, `subs` replaces `channels`.
     openings = {
-        _channel(name, "subs"): Opening(one.get("info"), one.get("data")) if one else Opening()
+        _channel(name, "subs"): Opening(one.get("info"), one.get("data"), forces_events=_forces_events(one))
+        if one
+        else Opening()
         for name, one in subs.items()
     }
     found = openings or named
     if len(found) > MAX_CHANNELS:
         raise InvalidClaim(f"the token subscribes to {len(found)} channels; expected at most {MAX_CHANNELS}")
     return found
+
+
+def _forces_events(entry: Claims) -> bool | None:
+    """Return the value of `"override": {"force_push_join_leave": {"value": true}}`; None if it is missing."""
+    value: Any = entry
+    for name, kind in (("override", dict), ("force_push_join_leave", dict), ("value", bool)):
+        value = value.get(name, False if kind is bool else None)
+        if value is None:
+            return None
+        if not isinstance(value, kind):
+            expected = "true or false" if kind is bool else "an object"
+            raise InvalidClaim(f"the token's override: {name} is {show(value)}, expected {expected}")
+    return bool(value)
 
 
 def keep_data_texts(claims: Claims, payload: bytes) -> None:

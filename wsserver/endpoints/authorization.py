@@ -27,6 +27,7 @@ from wsserver.hub.access import Access, is_user_limited
 from wsserver.hub.clients import new_client_id
 from wsserver.hub.deferreds import MaybeDeferred, may_wait
 from wsserver.hub.names import NotAllowed
+from wsserver.hub.override import forces_events
 from wsserver.typing import ChannelName, Header, JSONText
 from wsserver.wire.http11 import Refusal, bad_request
 
@@ -350,7 +351,10 @@ def _missing_token() -> Refusal:
 
 def identity_of(answer: Connected) -> Identity:
     """Return the identity that the backend's answer to a connect hook describes."""
-    subs = {channel: Opening(one.info, one.data, one.rewind) for channel, one in answer.subs.items()}
+    subs = {
+        channel: Opening(one.info, one.data, one.rewind, forces_events(one.override))
+        for channel, one in answer.subs.items()
+    }
     return Identity(user=answer.user, expires_at=answer.expire_at, info=answer.info, subs=subs)
 
 

@@ -23,6 +23,7 @@ from wsserver.config.channel_settings import MAX_REWIND
 from wsserver.errors import InvalidChannel
 from wsserver.hub.channel_events import ChannelEvent
 from wsserver.hub.names import parse_name
+from wsserver.hub.override import Override
 from wsserver.hub.parameters import Publish, decode_base64
 from wsserver.hub.publication import Publication
 from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, decode, read_json, replace_nulls, write_object
@@ -129,6 +130,7 @@ class Subscribed(JSONStruct, frozen=True, kw_only=True):
     """
     cache_recover: Nullable[bool] = False
     """Centrifugo's name for a `rewind` of 1."""
+    override: Override | None = None
 
     def __post_init__(self) -> None:
         """Set `rewind` if the answer has Centrifugo's name for it."""

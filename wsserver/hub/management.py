@@ -148,7 +148,8 @@ class Management:
             user: the id of the user whose clients to subscribe.
             client: the id of the client to subscribe. `user` and `client` are combined as in `disconnect`.
             options: the options `info`, `data`, `expire_at` and `recover_since` of the method `subscribe` of
-                Centrifugo's HTTP API. `data` may also be the bytes of a JSON text.
+                Centrifugo's HTTP API, and `force_push_join_leave` of its `override`. `data` may also be the bytes of a
+                JSON text.
 
         Returns:
             A Deferred that fires with the number of clients that were subscribed.

@@ -15,6 +15,7 @@ import msgspec
 
 from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.hub.names import MAX_NAME
+from wsserver.hub.override import Override, forces_events
 from wsserver.hub.parameters import MISSING, Content, Parameters, Publish, check_channel
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Page, Position
@@ -135,15 +136,17 @@ class Subscribe(Unsubscribe, frozen=True, kw_only=True):
     data: JSONField = None
     expire_at: Seconds = 0
     recover_since: Since | None = None
+    override: Override | None = None
 
     def options(self) -> dict[str, Any]:
-        """Return the options that the call contains: `info`, `data`, `expire_at` and `recover_since`."""
+        """Return the options that the call contains, see `wsserver.hub.management.Management.subscribe`."""
         since = self.recover_since and {"offset": self.recover_since.offset, "epoch": self.recover_since.epoch}
         options = {
             "info": self.info,
             "data": self.data,
             "expire_at": self.expire_at or None,
             "recover_since": since,
+            "force_push_join_leave": forces_events(self.override),
         }
         return {name: value for name, value in options.items() if value is not None}
 

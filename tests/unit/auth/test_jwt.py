@@ -251,6 +251,17 @@ REFUSED = {
     ),
     "129 channels": (HMAC, token(claims(channels=[f"c{n}" for n in range(129)])), "subscribes to 129 channels"),
     "subs is a list": (HMAC, token(claims(subs=["news"])), "subs: expected an object of objects"),
+    "override is true": (HMAC, token(claims(subs={"a": {"override": True}})), "override is true, expected an object"),
+    "an override is true": (
+        HMAC,
+        token(claims(subs={"a": {"override": {"force_push_join_leave": True}}})),
+        "force_push_join_leave is true, expected an object",
+    ),
+    "an override is a number": (
+        HMAC,
+        token(claims(subs={"a": {"override": {"force_push_join_leave": {"value": 1}}}})),
+        "the token's override: value is 1, expected true or false",
+    ),
     "subs of texts": (HMAC, token(claims(subs={"news": "yes"})), "subs: expected an object of objects"),
     "caps is an object": (HMAC, token(claims(caps={"channels": ["news"]})), "caps: expected an array"),
     "caps of texts": (HMAC, token(claims(caps=["news"])), "caps: expected objects"),
@@ -383,6 +394,22 @@ class AcceptedTests:
         rotating = ring(token_secret=new, token_secret_previous=old)
         assert all(isinstance(verify(token(key=key), rotating, NOW, TERMS), Identity) for key in (old, new))
         assert isinstance(verify(token(key=old), ring(token_secret=new), NOW, TERMS), Refused)
+
+    @pytest.mark.parametrize(
+        ("override", "forced"),
+        [
+            (None, None),
+            ({}, None),
+            ({"presence": {"value": True}, "force_push_join_leave": None}, None),
+            ({"force_push_join_leave": {}}, False),
+            ({"force_push_join_leave": {"value": True}}, True),
+        ],
+    )
+    def test_reads_whether_a_subscription_overrides_the_events(self, override, forced):
+        subs = {"a": {"override": override, "info": 1}}
+        assert verify(token(claims(subs=subs)), HMAC, NOW, TERMS).subs["a"].forces_events is forced
+        found = verify_subscription(token(claims(channel="a", override=override)), HMAC, NOW, TERMS)
+        assert found.forces_events is forced
 
     def test_accepts_a_token_without_exp_if_the_terms_permit_it(self):
         """Its other times are still checked, and a one-time token needs an `exp`."""

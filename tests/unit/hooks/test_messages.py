@@ -27,6 +27,7 @@ from wsserver.hooks.messages import (
     write_request,
 )
 from wsserver.hub.channel_events import ChannelEvent
+from wsserver.hub.override import forces_events
 from wsserver.hub.publication import Publication
 
 READERS = [read_connected, read_subscribed, read_published, read_answered]
@@ -178,6 +179,22 @@ class ResponseTests:
         """`cache_recover` is Centrifugo's name for one publication."""
         assert read_subscribed(result(**fields)).rewind == rewind
         assert read_connected(result(subs={"a": fields})).subs["a"].rewind == rewind
+
+    @pytest.mark.parametrize(
+        ("override", "forced"),
+        [
+            (b"null", None),
+            (b"{}", None),
+            (b'{"force_push_join_leave":null}', None),
+            (b'{"force_push_join_leave":{}}', False),
+            (b'{"force_push_join_leave":{"value":true},"x":1}', True),
+        ],
+    )
+    def test_reads_whether_a_subscription_overrides_the_events(self, override, forced):
+        found = read_subscribed(b'{"result":{"override":%b}}' % override)
+        assert forces_events(found.override) is forced
+        found = read_connected(b'{"result":{"subs":{"a":{"override":%b}}}}' % override)
+        assert forces_events(found.subs["a"].override) is forced
 
     @pytest.mark.parametrize(("given", "expected"), [(5.0, 5), (5.25, 6), (0.4, 1), (0.0, 0), (1.7e9, 1700000000)])
     def test_rounds_expire_at_up_to_whole_seconds(self, given, expected):

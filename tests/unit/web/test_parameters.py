@@ -71,6 +71,10 @@ class ValidParametersTests:
         options = {"info": {"a": 1}, "data": 0, "expire_at": 5, "recover_since": {"offset": 1, "epoch": "x"}}
         call = read(p.Subscribe, {"channel": "c", "client": "c", **options, "override": {}})
         assert call.options() == {**options, "data": b"0"}
+        call = read(
+            p.Subscribe, {"channel": "c", "client": "c", "override": {"force_push_join_leave": {"value": False}}}
+        )
+        assert call.options() == {"force_push_join_leave": False}
 
     def test_rounds_a_fractional_expiry_up_to_whole_seconds(self):
         """0 means no expiry, so a fraction of a second must not become 0."""

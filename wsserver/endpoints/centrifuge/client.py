@@ -287,7 +287,7 @@ class Session:
 
         Args:
             channel: the channel's name.
-            options: `info`, `data`, `expire_at` and `recover_since`, as in Centrifugo's server API.
+            options: see `wsserver.hub.management.Management.subscribe`.
 
         Returns:
             False if the client is already subscribed to `MAX_CHANNELS` channels, or `expire_at` is in the past.

@@ -37,6 +37,7 @@ from wsserver.hooks.messages import Caller, Connected, HookDisconnect, HookError
 from wsserver.hub.deferreds import MaybeDeferred, may_wait, then
 from wsserver.hub.hub import Hub
 from wsserver.hub.names import NotAllowed, parse_name
+from wsserver.hub.override import forces_events
 from wsserver.hub.publication import Publication
 from wsserver.text import quote
 from wsserver.typing import ChannelName, JSONText
@@ -81,6 +82,8 @@ class SubscribeGrant(NamedTuple):
     """Whether the subscription token grants the right to publish."""
     rewind: int | None = None
     """Number of the last publications that the client receives first; None for that in the channel's options."""
+    forces_events: bool | None = None
+    """Whether the client receives join and leave events without a request; None if the channel's options decide."""
 
 
 class PublishGrant(NamedTuple):
@@ -193,7 +196,13 @@ class Permissions:
         """
         opening = context.identity.subs.get(channel)
         if opening is not None:
-            return SubscribeGrant(channel, opening.info, opening.data, rewind=opening.rewind)
+            return SubscribeGrant(
+                channel,
+                opening.info,
+                opening.data,
+                rewind=opening.rewind,
+                forces_events=opening.forces_events,
+            )
         refusal = self.authorizer.refuse(channel, context.identity, context.host)
         return SubscribeGrant(channel) if refusal is None else None
 
@@ -229,7 +238,15 @@ class Permissions:
             return INVALID_TOKEN.because("the token is for another user")
         if found.client not in ("", context.caller.client):
             return INVALID_TOKEN.because("the token is for another client")
-        return SubscribeGrant(channel, found.info, found.data, found.expires_at, True, Right.PUBLISH in found.rights)
+        return SubscribeGrant(
+            channel,
+            found.info,
+            found.data,
+            found.expires_at,
+            by_token=True,
+            may_publish=Right.PUBLISH in found.rights,
+            forces_events=found.forces_events,
+        )
 
     def _identified_by_hook(self, answer: Connected | HookError | HookDisconnect) -> ConnectGrant | Error | Disconnect:
         if not isinstance(answer, Connected):
@@ -257,7 +274,14 @@ class Permissions:
         if not isinstance(answer, Subscribed):
             return refuse_by_hook(answer)
         ended = self._check_end(answer.expire_at)
-        return ended or SubscribeGrant(channel, answer.info, answer.data, answer.expire_at, rewind=answer.rewind)
+        return ended or SubscribeGrant(
+            channel,
+            answer.info,
+            answer.data,
+            answer.expire_at,
+            rewind=answer.rewind,
+            forces_events=forces_events(answer.override),
+        )
 
     def _check_end(self, expire_at: int) -> Error | None:
         """Return the refusal if the backend's answer has an `expire_at` in the past."""
@@ -328,20 +352,21 @@ class Permissions:
         why = f"clients may not read {right.name.lower()}" if subscribed else "not subscribed"
         return PERMISSION_DENIED.because(f"{why}: channel {quote(channel)}")
 
-    def receives_events(self, context: ClientContext, channel: ChannelName, *, requested: bool) -> bool:
+    def receives_events(self, context: ClientContext, grant: SubscribeGrant, *, requested: bool) -> bool:
         """
         Return whether a subscriber receives join and leave events.
 
         Args:
             context: the client.
-            channel: the channel.
+            grant: the client's permission to subscribe.
             requested: whether the client has requested the events; it needs the permission to read presence.
         """
-        rule = self._hub.rules.for_channel(channel)
-        if not rule.join_leave or rule.force_push_join_leave or not requested:
-            return rule.join_leave and rule.force_push_join_leave
+        rule = self._hub.rules.for_channel(grant.channel)
+        forced = rule.force_push_join_leave if grant.forces_events is None else grant.forces_events
+        if not rule.join_leave or forced or not requested:
+            return rule.join_leave and forced
         may_read = rule.may_read_presence(context.identity.user, subscribed=True)
-        return may_read or context.identity.may(channel, Right.PRESENCE)
+        return may_read or context.identity.may(grant.channel, Right.PRESENCE)
 
 
 _ANONYMOUS: Final = ConnectGrant(ANONYMOUS)

@@ -127,7 +127,7 @@ class Channels:
 
         Args:
             channel: the channel's name.
-            options: `info`, `data`, `expire_at` and `recover_since`, as in Centrifugo's server API.
+            options: see `wsserver.hub.management.Management.subscribe`.
         """
 
         def log_failure(failure: Failure) -> None:
@@ -140,7 +140,8 @@ class Channels:
         since = options.get("recover_since")
         request = Subscribe(recover=since is not None, **(since or {}))
         data = JSONText(options["data"].encode("utf-8")) if "data" in options else None
-        grant = SubscribeGrant(channel, options.get("info"), data, options.get("expire_at", 0))
+        forced = options.get("force_push_join_leave")
+        grant = SubscribeGrant(channel, options.get("info"), data, options.get("expire_at", 0), forces_events=forced)
         try:
             answer: SubscribeResult | Error | Disconnect = yield self.join(grant, request, server_side=True)
         except BrokerDown:
@@ -233,7 +234,7 @@ class Channels:
         if channel in self.subscriptions:
             # The backend has subscribed the client in the meantime.
             return ALREADY_SUBSCRIBED
-        events = self._permissions.receives_events(self.context, channel, requested=request.join_leave)
+        events = self._permissions.receives_events(self.context, grant, requested=request.join_leave)
         found = compile_filter(request.tf, "tf") if request.tf is not None and not server_side else None
         rule = self._hub.rules.for_channel(channel)
         delta = rule.delta if request.delta == FOSSIL else "off"

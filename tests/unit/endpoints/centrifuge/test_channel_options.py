@@ -165,6 +165,22 @@ class ForcedEventTests:
         connect(server, "bob", channels=["a"])
         assert self.events(client) == [("join", "bob")]
 
+    @pytest.mark.parametrize("value", [True, False])
+    @pytest.mark.parametrize("source", ["connection token", "subscription token", "api"])
+    def test_a_token_or_the_api_overrides_the_option_for_a_subscription(self, source, value):
+        server = make_server(force_push_join_leave=not value)
+        override = {"override": {"force_push_join_leave": {"value": value}}}
+        client = connect(server, "ann", subs={"a": override} if source == "connection token" else {})
+        if source == "subscription token":
+            assert "code" not in client.request(
+                "subscribe", channel="a", token=token(sub="ann", channel="a", **override)
+            )
+        elif source == "api":
+            server.service.management.subscribe("a", user="ann", options={"force_push_join_leave": value})
+        self.events(client)
+        connect(server, "bob").request("subscribe", channel="a")
+        assert self.events(client) == ([("join", "bob")] if value else [])
+
 
 class PersonalChannelTests:
     """`--personal-channel`: a server-side subscription for each user."""
