@@ -1,6 +1,7 @@
 """Centrifuge clients that receive an endless HTTP response, on real sockets."""
 
 import json
+import socket
 from http.client import HTTPConnection, HTTPSConnection
 
 import pytest
@@ -98,3 +99,16 @@ def test_a_disconnected_client_leaves_nothing_behind(start_server):
     wait_until(lambda: server.count_sockets() == server.count_connections() == 0, "the connection is gone")
     assert not server.ask(server.service.hub.clients.find)
     assert stream.send({"id": 3, "unsubscribe": {"channel": "foo"}}) == 404
+
+
+def test_a_client_that_closes_its_sending_side_gets_the_replies(start_server):
+    """The command `nc -N` does this."""
+    server = start_server(**OPEN)
+    with server.connect() as peer:
+        head = f"POST /connection/http_stream HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: {len(FIRST)}\r\n\r\n"
+        peer.send(head.encode() + FIRST)
+        peer.socket.shutdown(socket.SHUT_WR)
+        received = b""
+        while data := peer.socket.recv(65_536):
+            received += data
+    assert [json.loads(line)["id"] for line in received.partition(b"\r\n\r\n")[2].splitlines()] == [1, 2]

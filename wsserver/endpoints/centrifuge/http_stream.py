@@ -70,6 +70,7 @@ class HTTPStream(Executor, Output):
         "_abort_deadline",
         "_ended",
         "_is_chunked",
+        "_is_half_closed",
         "_send_queue",
         "_write",
         "_write_blocked",
@@ -99,7 +100,7 @@ class HTTPStream(Executor, Output):
         self.form: Hashable = (context.caller.transport, codec.name, is_chunked)
         self.state = CONNECTING
         self._writable, self._send_queue = True, None
-        self._write_blocked = False
+        self._write_blocked = self._is_half_closed = False
         self._abort_deadline: Deadline | None = None
         self._ended = ended
 
@@ -184,8 +185,15 @@ class HTTPStream(Executor, Output):
             self._end(code, reason)
 
     def half_closed(self) -> None:
-        """End the response: the client has closed its sending side, and may have disconnected."""
-        self._end(CONNECTION_CLOSED.code, CONNECTION_CLOSED.reason)
+        """End the response after this turn: the client has closed its sending side, and may have disconnected."""
+        self._is_half_closed = True
+        self.factory.work.submit_later(self)
+
+    def finish_turn(self) -> None:
+        """Send the replies that were collected in this turn."""
+        super().finish_turn()
+        if self._is_half_closed:
+            self._end(CONNECTION_CLOSED.code, CONNECTION_CLOSED.reason)
 
     def abandon(self) -> None:
         """Drop the connection without waiting until the client has read what was sent."""
