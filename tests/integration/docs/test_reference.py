@@ -4,10 +4,14 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from events import Events
 from paths import DOCS
+from peers import RawPeer
+from server_process import Process
 from twistd_process import find_port, twistd
 from waiting import TIMEOUT, wait_until
 from websockets.exceptions import InvalidStatus
@@ -89,3 +93,19 @@ def test_the_log_lines_of_connections_requests_and_refusals_are_those_of_the_pag
         wait_until(lambda: "code=3000" in log.read_text(), "the end of the stream is logged")
         lines = {without_numbers(line.partition("] ")[2]) for line in log.read_text().splitlines()}
     assert shown <= lines
+
+
+def test_a_filter_lets_through_the_publication_that_the_page_names(tmp_path):
+    section = CHANNELS.partition("## Filters")[2].partition("\n## ")[0]
+    (config,) = re.findall(r"```toml\n(.*?)```", section, re.DOTALL)
+    serve, publish = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    (target,) = re.findall(r"curl -N 'http://127\.0\.0\.1:8080(.*?)'", serve)
+    assert serve.startswith("wsserver serve --config quotes.toml --api-key secret\n")
+    path = tmp_path / "quotes.toml"
+    path.write_text(config)
+    with closing(Process("--config", str(path), "--api-key", "secret")) as server, RawPeer(server.port) as peer:
+        events = Events(peer, target)
+        for line in publish.splitlines():
+            assert '"offset"' in run(f"{line} --url http://127.0.0.1:8080", server.port)
+        assert events.read() == ("message", b"BTC 101")
+        assert events.last_event_id.endswith(":2")
