@@ -253,14 +253,15 @@ class OneWayTests:
         page.goto(f"http://127.0.0.1:{server}/")
         [script] = [block for block in JAVASCRIPT if "uni_sse" in block]
         page.evaluate(f"() => {{ {script} window.source = source; }}")
-        page.wait_for_function("source.readyState === EventSource.OPEN")
+        # Not with `wait_for_function`, which polls with `eval`: the page's policy forbids it.
+        wait_until(lambda: page.evaluate("source.readyState === EventSource.OPEN"), "the stream is open")
         publish(server, "news", "hello")
         wait_until(lambda: page.wait_for_timeout(10) or printed, "the publication")
         assert printed == ["news hello"]
         clients = call_api(server, "connections")["result"]["connections"]
         [client] = [name for name, one in clients.items() if one["transport"] == "uni_sse"]
         call_api(server, "disconnect", client=client, disconnect={"code": 4500, "reason": "no"})
-        page.wait_for_function("source.readyState === EventSource.CLOSED")
+        wait_until(lambda: page.evaluate("source.readyState === EventSource.CLOSED"), "the stream is closed")
 
 
 class TokenTests:

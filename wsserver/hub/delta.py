@@ -42,6 +42,9 @@ NEAR: Final = 32
 GOOD_COPY: Final = 128
 """Number of bytes to copy from which no further blocks are compared."""
 
+MAX_INSERT: Final = 64 * 1024
+"""Number of new bytes in sequence after which nothing more is searched: the texts probably have nothing in common."""
+
 MAX_COMPARISONS: Final = 20_000
 """Maximum number of blocks to compare for one delta. Behind the place where it is reached, nothing is copied."""
 
@@ -86,7 +89,7 @@ def _between(base: bytes, target: bytes, start: int, end: int) -> list[bytes]:
     parts: list[bytes] = []
     done, at, shift, left = start, start, 0, MAX_COMPARISONS
     index = _index(base, start, len(base) - (len(target) - end)) if end - start >= BLOCK else {}
-    while at + BLOCK <= end and left > 0:
+    while at + BLOCK <= end and left > 0 and at - done <= MAX_INSERT:
         places = _find_places(index, base, target[at : at + BLOCK], at + shift)
         if not places:
             at += 1

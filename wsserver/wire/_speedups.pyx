@@ -144,6 +144,7 @@ cdef enum:
     MAX_CANDIDATES = 8
     NEAR = 32
     GOOD_COPY = 128
+    MAX_INSERT = 65536
     MAX_COMPARISONS = 20000
     MAX_DELTA_SIZE = 16777216
     IN = 1
@@ -1045,7 +1046,7 @@ cdef void put_between(
     # The place near the expected one, if any, comes first.
     cdef Py_ssize_t[1 + 2 * MAX_CANDIDATES] places
     cdef const uint8_t *near
-    while at + BLOCK <= end and left > 0 and delta.room >= 0:
+    while at + BLOCK <= end and left > 0 and at - done <= MAX_INSERT and delta.room >= 0:
         expected = at + shift
         count = 1 + find_places(index, base, target + at, expected, places + 1)
         if count == 1:

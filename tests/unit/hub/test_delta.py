@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsserver.hub import delta
-from wsserver.hub.delta import MAX_SIZE, MIN_SAVING, py_create_delta
+from wsserver.hub.delta import MAX_INSERT, MAX_SIZE, MIN_SAVING, py_create_delta
 from wsserver.wire import frames
 
 IMPLEMENTATIONS = {"python": py_create_delta}
@@ -122,6 +122,13 @@ class CreateDeltaTests:
         target = b"".join(base[: 20 + n % 7] + b"%d" % n for n in range(2000))
         made = create(base, target)
         assert made is None or apply_delta(base, made) == target
+
+    @pytest.mark.parametrize("size", [MAX_INSERT, MAX_INSERT + 32])
+    def test_what_follows_too_much_new_content_is_not_searched(self, create, size):
+        rng = random.Random(size)
+        old, new = rng.randbytes(3000), rng.randbytes(size)
+        made = create(old, new + old[:2000])
+        assert (made is not None) == (size == MAX_INSERT)
 
     def test_a_text_above_the_maximum_size_has_no_delta(self, create):
         large = bytes(MAX_SIZE + 1)
