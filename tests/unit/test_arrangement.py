@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+import tomllib
 
 import pytest
 from paths import ROOT, TESTS
@@ -33,6 +34,14 @@ def test_no_symbolic_link_is_committed():
     paths = {line.partition("\t")[2]: line[:6] for line in listed.splitlines()}
     assert "pyproject.toml" in paths
     assert [path for path, mode in paths.items() if mode == "120000"] == []
+
+
+def test_every_package_is_installed():
+    """The list in pyproject.toml is complete; tests run from the checkout would not notice."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        installed = tomllib.load(file)["tool"]["setuptools"]["packages"]
+    found = {"wsserver" if name == "." else f"wsserver.{name.replace('/', '.')}" for name in PACKAGES}
+    assert set(installed) == found | {"twisted.plugins"}
 
 
 def test_the_package_has_at_most_11_modules_outside_of_its_subpackages():
