@@ -151,12 +151,13 @@ class CentrifugeHTTP:
     def _make_stream(self, form: _Form, request: Request, token: str, peer: str) -> HTTPStream:
         caller = self._authorizer.caller(form.transport, form.codec.name, request.headers, peer)
         session, started = new_session_id(), self._factory.reactor.seconds()
+        # The request itself is not kept: a head can have 16 KiB.
+        method, path = request.method, show_path(request.raw_path)
 
         def ended(code: int, reason: str) -> None:
             self._emulation.sessions.discard(session)
             seconds = self._factory.reactor.seconds() - started
-            path = show_path(request.raw_path)
-            access_log.streamed(method=request.method, path=path, peer=peer, code=code, reason=reason, seconds=seconds)
+            access_log.streamed(method=method, path=path, peer=peer, code=code, reason=reason, seconds=seconds)
 
         make = self._one_way_stream if form.codec is ONE_WAY else self._stream
         stream = make(

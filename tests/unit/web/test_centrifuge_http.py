@@ -119,7 +119,7 @@ class OpeningTests:
             ("PUT", "/connection/uni_sse", 405, "expected GET or POST"),
             ("GET", "/connection/sse", 400, "expected the parameter cf_connect"),
             ("GET", "/connection/sse?cf_connect=%ff", 400, "not UTF-8"),
-            ("GET", "/connection/uni_sse?cf_connect=%5B%5D", 400, "expected an object, got an array"),
+            ("GET", "/connection/uni_sse?cf_connect=%5B%5D", 400, "the message: expected an object, got an array"),
             ("POST", "/connection/sse?token=a&access_token=b", 400, "more than one token"),
             ("GET", "/connection/htp_stream", 404, "/connection/http_stream"),
         ],

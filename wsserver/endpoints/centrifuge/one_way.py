@@ -64,7 +64,7 @@ class OneWayCodec(JSONCodec):
             # As in Centrifugo, null stands for a message without fields.
             return [Command(1, decode(_NULLABLE, frame) or Connect(), len(frame))]
         except ValueError as error:
-            reason = str(error).replace("it is", "the message is")
+            reason = str(error).replace("it is", "the message is").replace("the value:", "the message:")
             return [Command(0, BAD_REQUEST.because(reason), len(frame))]
 
     def reply(self, number: int, result: Message) -> bytes:  # noqa: ARG002
