@@ -7,6 +7,7 @@ from hubs import make_hub
 from twisted.internet.task import Clock
 
 from wsserver.hub.clients import ClientInfo
+from wsserver.hub.delta import DeltaKind
 from wsserver.hub.fanout import BYTES_PER_WRITE, MAX_JOBS, FanOut
 from wsserver.hub.filters import FilteredKind, parse_conditions
 from wsserver.hub.memory import MemoryBroker
@@ -291,6 +292,97 @@ class FilterTests:
         one, two = Subscriber(), Subscriber(filtered("raw", "n:eq:2"))
         FanOut(Clock()).publish("foo", kinds(one, two), tagged(1, 2))
         assert (one.received, two.received) == ([(b"<1><2>", 2, 2)], [(b"<2>", 1, 1)])
+
+
+class DeltaSubscriber(Subscriber):
+    """A subscriber that receives deltas. A frame is the data, and the data of the base."""
+
+    encoded: list[bytes] = []
+
+    def __init__(self, kind="delta"):
+        super().__init__(DeltaKind(kind))
+        self.base = None
+
+    def delta_frame(self, channel, publication, base):
+        """Frame a publication."""
+        frame = self.frame(channel, publication)[:-1] + b"-%b>" % (base.data if base is not None else b"")
+        self.encoded.append(frame)
+        return frame
+
+    def frames(self):
+        """Return what was received, joined."""
+        return b"".join(one[0] for one in self.received)
+
+
+class DeltaTests:
+    """Subscribers that receive deltas."""
+
+    @pytest.fixture(autouse=True)
+    def _count_from_zero(self):
+        DeltaSubscriber.encoded.clear()
+
+    def test_each_publication_is_encoded_once_for_all_that_have_the_same_base(self):
+        fan_out, ones = FanOut(Clock()), [DeltaSubscriber() for _ in range(20)]
+        fan_out.publish("foo", kinds(*ones[:10]), publications(b"1"))
+        for number in (2, 3):
+            fan_out.publish("foo", kinds(*ones), publications(b"%d" % number))
+        assert {one.frames() for one in ones[:10]} == {b"<1-><2-1><3-2>"}
+        assert {one.frames() for one in ones[10:]} == {b"<2-><3-2>"}
+        assert DeltaSubscriber.encoded == [b"<1->", b"<2-1>", b"<2->", b"<3-2>"]
+
+    def test_publications_of_one_turn_are_a_chain_and_have_complete_frames_too(self):
+        one = DeltaSubscriber()
+        batches = []
+        one.deliver = batches.append
+        FanOut(Clock()).publish("foo", kinds(one), publications(b"1", b"2"))
+        assert batches[0].frames == b"<1-><2-1>"
+        plain = batches[0].plain()
+        assert (plain.frames, plain.newest, plain.count, plain.plain) == (b"<1-><2->", (b"<2->", 1), 2, None)
+        assert batches[0].plain() is plain
+
+    def test_a_publication_that_cannot_be_encoded_is_no_base(self):
+        one = DeltaSubscriber()
+        one.bad = b"2"
+        FanOut(Clock()).publish("foo", kinds(one), publications(b"1", b"2", b"3"))
+        assert one.received == [(b"<1-><3-1>", 2, 2), ("missed", "foo", True)]
+
+    def test_only_the_publications_that_match_a_filter_are_bases(self):
+        one = DeltaSubscriber()
+        one.kind = FilteredKind(one.kind, parse_conditions(["n:neq:2"], "filter"))
+        fan_out = FanOut(Clock())
+        for number in (1, 2, 3):
+            fan_out.publish("foo", kinds(one), tagged(number))
+        assert one.frames() == b"<1-><3-1>"
+
+    def test_events_change_no_base(self):
+        one = DeltaSubscriber()
+        fan_out = FanOut(Clock())
+        for items in (publications(b"1"), [PresenceEvent(True, ClientInfo("c"))], publications(b"2")):
+            fan_out.publish("foo", kinds(one), items)
+        assert one.frames() == b"<1-><2-1>"
+
+    def test_the_base_is_what_was_received_also_if_deliveries_wait(self):
+        """Subscribers come and lose what they had while deliveries are spread over several turns."""
+        rng = random.Random(1)
+        reactor, ones = Turns(), []
+        fan_out = FanOut(reactor, budget=3)
+        for number in range(1, 60):
+            ones += [DeltaSubscriber()] * (rng.random() < 0.3)
+            fan_out.publish("foo", kinds(*ones), publications(b"%d" % number))
+            if rng.random() < 0.7:
+                reactor.turn()
+            if ones and rng.random() < 0.3:
+                lost = rng.choice(ones)
+                lost.base = None
+                lost.received.append((b"<->", 0, 0))
+        while reactor.turn():
+            pass
+        for one in ones:
+            before = b""
+            for frame, *_ in one.received:
+                text, base = frame[1:-1].split(b"-")
+                assert base == (before if text else b"")
+                before = text
 
 
 class FanOutTests:

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import pytest
 from centrifuge_client import Client
+from fossil import apply_delta
 
 from wsserver.centrifugecodes import INTERNAL, PERMISSION_DENIED, TOKEN_EXPIRED, TOO_MANY_REQUESTS, Error
 from wsserver.config.settings import Settings
@@ -40,6 +41,18 @@ class OneWayTests:
         server.service.hub.publish("foo", "hello")
         [push] = client.receive()
         assert (push["channel"], push["pub"]["data"]) == ("foo", "hello")
+
+    def test_a_client_may_request_deltas(self):
+        server = MemoryServer(Settings(channel_allow=("*",), channel=(("*", {"delta": "always"}),)))
+        client, push = connect(server, subs={"foo": {"delta": "fossil"}})
+        assert push["subs"]["foo"]["delta"] is True
+        texts = [f"{'x' * 100} {number}" for number in range(2)]
+        for text in texts:
+            server.service.hub.publish("foo", text)
+        first, second = (push["pub"] for push in client.receive())
+        assert first["data"] == json.dumps(texts[0])
+        delta = second["data"].encode()
+        assert apply_delta(first["data"].encode(), delta) == json.dumps(texts[1]).encode()
 
     def test_the_url_may_contain_the_first_message(self, server):
         client = Client(server, f"{PATH}?cf_connect={quote(json.dumps({'subs': {'foo': {}}}))}")
