@@ -5,6 +5,7 @@ import os
 
 from wsserver.config.loader import require_libraries
 from wsserver.config.settings import Settings
+from wsserver.hooks.client import check_settings
 from wsserver.listening.ports import make_listeners
 from wsserver.text import escape
 
@@ -25,5 +26,6 @@ def run(chosen: argparse.Namespace) -> None:
     """
     settings = Settings.load(environ=os.environ, config=chosen.file)
     require_libraries(settings)
+    check_settings(settings)
     make_listeners(settings, reactor=None)
     print(f"{escape(chosen.file)} is valid", flush=True)

@@ -37,7 +37,7 @@ from wsserver.hub.channel_events import ChannelEvent
 from wsserver.typing import ChannelName
 from wsserver.wire.http_client import QuietConnectionPool
 
-__all__ = ["HTTPHooks"]
+__all__ = ["HTTPHooks", "check_settings"]
 
 # Node.js and uvicorn close an idle connection after 5 s. This server closes it earlier, so that it never sends a
 # request on a connection that the backend is closing.
@@ -71,8 +71,7 @@ class HTTPHooks:
         Raises:
             SettingError: an option needs another one.
         """
-        if settings.hook_message_raw and not settings.hook_message:
-            raise SettingError("hook_message_raw", "expected --hook-message to be set as well")
+        check_settings(settings)
         urls = {event: url for event in EVENTS if (url := getattr(settings, f"hook_{event}"))}
         return cls(urls, timeout=settings.hook_timeout, reactor=reactor)
 
@@ -212,3 +211,14 @@ class HTTPHooks:
         """
         stopped = gatherResults([queue.stop() for queue in self.queues.values()])
         return stopped.addCallback(lambda _: self._pool.closeCachedConnections())
+
+
+def check_settings(settings: Settings) -> None:
+    """
+    Check that the options of the hooks fit together.
+
+    Raises:
+        SettingError: an option needs another one.
+    """
+    if settings.hook_message_raw and not settings.hook_message:
+        raise SettingError("hook_message_raw", "expected --hook-message to be set as well")

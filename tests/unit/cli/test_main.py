@@ -71,6 +71,11 @@ class CheckconfigTests:
         expected = f"{path} line 1: port: expected a whole number from 0 to 65535, not '65536'"
         assert self.refused(capsys, path) == expected
 
+    def test_an_option_that_needs_another_one_exits_with_1(self, capsys, tmp_path):
+        path = tmp_path / "ws.toml"
+        path.write_text("hook_message_raw = true\n")
+        assert self.refused(capsys, path) == "hook_message_raw: expected --hook-message to be set as well"
+
     def test_a_missing_file_exits_with_1_and_is_named(self, capsys, tmp_path):
         path = tmp_path / "nowhere.toml"
         assert self.refused(capsys, path) == f"{path}: cannot be read: No such file or directory"
