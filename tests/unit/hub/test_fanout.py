@@ -7,8 +7,9 @@ from hubs import make_hub
 from twisted.internet.task import Clock
 
 from wsserver.hub.clients import ClientInfo
+from wsserver.hub.deliveries import BYTES_PER_WRITE
 from wsserver.hub.delta import DeltaKind
-from wsserver.hub.fanout import BYTES_PER_WRITE, MAX_JOBS, FanOut
+from wsserver.hub.fanout import MAX_JOBS, FanOut
 from wsserver.hub.filters import FilteredKind, parse_conditions
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.presence import PresenceEvent

@@ -26,7 +26,7 @@ TEXT = json.dumps({"orders": [[n, n * n] for n in range(40)]})
 
 def make_server(*, delta="always", slow="close", **options):
     """Start a server whose channels permit deltas; those that begin with `plain` have no history."""
-    table = {"delta": delta, "slow": slow}
+    table = {"delta": delta, "slow": slow, "allow_tags_filter": True}
     channels = (("plain*", {**table, "history_size": 0}), ("*", table))
     return MemoryServer(Settings(channel_allow=("*",), channel_publish=("*",), channel=channels, **options))
 
@@ -253,6 +253,23 @@ class DataTests:
             (1, "b", False),
             (2, "c", True),
         ]
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_with_a_filter_the_base_is_the_last_publication_that_matched(self, form):
+        """Subscribers with another filter, with the same one, and without one have other bases."""
+        server = make_server()
+        filters = [{"tf": {"key": "odd", "cmp": "eq", "val": odd}} for odd in ("1", "1", "0")]
+        clients = [Subscriber(server, form) for _ in range(4)]
+        for client, fields in zip(clients, [*filters, {}], strict=True):
+            client.subscribe(**fields)
+        for turn in ([1], [2], [3, 4, 5], [7], [6, 8]):
+            for number in turn:
+                server.service.hub.publish("c", value(number), json=True, tags={"odd": str(number % 2)})
+            server.clock.advance(0)
+        expected = [[1, 3, 5, 7], [1, 3, 5, 7], [2, 4, 6, 8], [1, 2, 3, 4, 5, 7, 6, 8]]
+        for client, numbers in zip(clients, expected, strict=True):
+            assert client.take() == [False] + [True] * (len(numbers) - 1)
+            assert [*map(number_of, client.seen)] == numbers
 
     def test_events_of_presence_are_sent_between_deltas(self):
         server = make_server(channel_presence=("*",))
