@@ -62,9 +62,10 @@ class JSONCodec:
         """Parse the commands of a frame."""
         # The last command may end with a line feed.
         lines = frame.removesuffix(b"\n").split(b"\n")
+        commands = [_parse_command(line) for line in lines[:MAX_COMMANDS]]
         if len(lines) > MAX_COMMANDS:
-            return [_invalid(f"over {MAX_COMMANDS} commands in a frame")]
-        return [_parse_command(line) for line in lines]
+            commands.append(_invalid(f"over {MAX_COMMANDS} commands in a frame"))
+        return commands
 
     def reply(self, number: int, result: Message) -> bytes:
         """Write the reply to a command."""

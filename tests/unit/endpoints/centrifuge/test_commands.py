@@ -136,7 +136,6 @@ BAD = [
     (b'{"publish":{"channel":"c","data":' + b"[" * 300 + b"]" * 300 + b"}}", "nested too deeply"),
     (b'{"id":1,"subscribe":{"channel":"c","flag":9223372036854775808}}', "subscribe.flag: expected an integer"),
     (b'{"id":1,"subscribe":{"channel":"c","type":2147483648}}', "subscribe.type: expected an integer"),
-    (b"{}\n" * (MAX_COMMANDS + 1), "over 1000 commands"),
 ]
 
 TEMPLATES = [
@@ -210,6 +209,12 @@ class ParseTests:
         for method in ("connect", "subscribe", "publish"):
             (request,) = requests(b'{"id":1,"%b":{"data":%b}}' % (method.encode(), data))
             assert bytes(request.data) == data
+
+    def test_parses_1000_commands_of_a_frame_and_refuses_the_next(self):
+        *parsed, refused = JSON.parse(b'{"id":1,"rpc":{}}\n' * (MAX_COMMANDS + 2))
+        assert [command.request for command in parsed] == [RPC()] * MAX_COMMANDS
+        assert refused.request.code == 3501
+        assert "over 1000 commands" in refused.request.reason
 
     def test_returns_one_command_per_line_in_order(self):
         """Several commands may have the same id."""
