@@ -1,12 +1,13 @@
 """Write replies in one spelling, without the values that differ from run to run."""
 
+import itertools
 import json
 import re
 from collections.abc import Mapping
 
 import msgspec
 
-__all__ = ["canonical", "close", "settle"]
+__all__ = ["canonical", "close", "collapse", "settle"]
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _RAW = frozenset({"data", "conn_info", "chan_info"})
@@ -39,7 +40,7 @@ def canonical(text: str, clients: Mapping[str, str]) -> str:
         written = _write(msgspec.Raw(masked.encode("utf-8")), "").replace("\\u0000d", "\\ud")
     except (msgspec.DecodeError, RecursionError):
         written = re.sub(',?"epoch":"[^"]*"', "", text)
-    written = written.replace("\0", "${NUL}").replace("\r", "${CR}")
+    written = written.replace("\0", "${NUL}").replace("\r", "${CR}").replace("\n", "${LF}")
     return _REPETITION.sub(lambda found: f"${{{len(found[0]) // len(found[1])}*{found[1]}}}", written)
 
 
@@ -97,3 +98,17 @@ def settle(answers: list[str]) -> list[str]:
             if _OWN.match(settled[at]) and _REPLY.match(settled[at + 1]):
                 settled[at], settled[at + 1] = settled[at + 1], settled[at]
     return settled
+
+
+_NUMBER = re.compile(r'"id":([0-9]+)')
+
+
+def collapse(answers: list[str]) -> list[str]:
+    """Write ten or more answers that differ only in their ID as one: with the first and the last ID."""
+    collapsed: list[str] = []
+    for _, group in itertools.groupby(answers, lambda answer: _NUMBER.sub("", answer)):
+        run = list(group)
+        if len(run) >= 10 and (first := _NUMBER.search(run[0])) and (last := _NUMBER.search(run[-1])):
+            run = [_NUMBER.sub(f'"id":"<{first[1]}-{last[1]}>"', run[0])]
+        collapsed += run
+    return collapsed

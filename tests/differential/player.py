@@ -2,34 +2,53 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import jwt
-from canonical import canonical, close, settle
+from canonical import canonical, close, collapse, settle
+from protobuf_form import Untranslatable, decode, encode
 from servers import API_KEY, SECRET
 from transcripts import Sequence, Step
 
 from wsserver.testing import KEY, build_frame, parse_frames
 
-__all__ = ["play"]
+__all__ = ["forms", "play"]
 
 PATH = "/connection/websocket"
 TEXT, BINARY, CLOSE = 1, 2, 8
+CHARACTERS = {"NUL": "\0", "CR": "\r"}
 TIMES = frozenset({"exp", "nbf", "iat", "expire_at"})
 """Claims whose number is relative to the start of the sequence."""
 
 
 class Client:
-    """An open connection of a client; it answers the server's pings."""
+    """
+    An open connection of a client; it answers the server's pings.
 
-    def __init__(self, peer: Any, rest: bytes) -> None:
+    Args:
+        peer: the connection, after the opening handshake.
+        rest: bytes that were received after the response.
+        protobuf: whether the client speaks Protobuf. Its replies are returned as JSON.
+    """
+
+    def __init__(self, peer: Any, rest: bytes, *, protobuf: bool) -> None:
         self.peer = peer
+        self._protobuf = protobuf
         self._rest = rest
         self._lines: list[str] = []
         self._closed = False
         self.mute = False
         """Whether the client leaves the server's pings unanswered."""
+
+    def send(self, text: str, opcode: int | None = None) -> None:
+        """Send commands, in a text or binary frame; None for the one that the form uses."""
+        data = encode(text) if self._protobuf else text.encode("utf-8")
+        usual = BINARY if self._protobuf else TEXT
+        self.peer.send(build_frame(usual if opcode is None else opcode, data))
+
+    def _lines_of(self, payload: bytes) -> list[str]:
+        return decode(payload) if self._protobuf else payload.decode("utf-8", "backslashreplace").split("\n")
 
     def pump(self) -> None:
         """Read what the server has sent."""
@@ -40,9 +59,9 @@ class Client:
                 self._lines.append(close(frame.payload))
                 self.peer.send(build_frame(CLOSE, frame.payload[:2]))
             elif frame.opcode in (TEXT, BINARY):
-                for line in frame.payload.decode("utf-8", "backslashreplace").split("\n"):
+                for line in self._lines_of(frame.payload):
                     if line == "{}" and not self.mute:
-                        self.peer.send(build_frame(TEXT, b"{}"))
+                        self.send("{}")
                     elif line not in ("", "{}"):
                         self._lines.append(line)
         if self.peer.ended and not self._closed:
@@ -63,11 +82,13 @@ class Player:
     Args:
         server: `Centrifugo` or `Here`.
         sequence: the sequence.
+        protobuf: whether the clients speak Protobuf.
     """
 
-    def __init__(self, server: Any, sequence: Sequence) -> None:
+    def __init__(self, server: Any, sequence: Sequence, *, protobuf: bool) -> None:
         self._server = server
-        self._values = {"NUL": "\0", "CR": "\r"}
+        self._protobuf = protobuf
+        self._values = dict(CHARACTERS)
         self._clients: dict[str, Client] = {}
         self._names: dict[str, str] = {}
         """Client ID -> name of the client."""
@@ -76,22 +97,15 @@ class Player:
             moved = {claim: value + server.now() if claim in TIMES else value for claim, value in claims.items()}
             self._values[name] = jwt.encode(moved, moved.pop("secret", SECRET), "HS256")
 
-    def _fill(self, text: str) -> str:
-        def value(found: re.Match[str]) -> str:
-            count, star, repeated = found[1].partition("*")
-            return repeated * int(count) if star else self._values[found[1]]
-
-        return re.sub(r"\$\{([^}]*)\}", value, text)
-
     def run(self, step: Step) -> list[str]:
         """Take a step; return its answers, and all that the clients have received since the last step."""
-        answers = _STEPS[step.kind](self, step.client, self._fill(step.text))
+        answers = _STEPS[step.kind](self, step.client, _fill(step.text, self._values))
         received = {name: client.receive() for name, client in sorted(self._clients.items())}
         for name, lines in received.items():
             for line in lines:
                 self._learn(name, line)
         for name, lines in received.items():
-            written = settle([canonical(line, self._names) for line in lines])
+            written = collapse(settle([canonical(line, self._names) for line in lines]))
             answers += [line if name == "a" else f"{name}: {line}" for line in written]
         return answers
 
@@ -103,7 +117,7 @@ class Player:
 
     def _client(self, name: str) -> Client:
         if name not in self._clients:
-            self._open(name, PATH)
+            self._open(name, f"{PATH}?format=protobuf" if self._protobuf else PATH)
         return self._clients[name]
 
     def _open(self, name: str, text: str) -> list[str]:
@@ -118,15 +132,15 @@ class Player:
         lines = "".join(f"{field}: {value}\r\n" for field, value in headers.items())
         peer = self._server.connect()
         peer.send(f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode())
-        head, _, rest = peer.read().partition(b"\r\n\r\n")
+        head, _, rest = peer.read(response=True).partition(b"\r\n\r\n")
         status = head.split(b" ")[1].decode() if head else "none"
         if status == "101":
-            self._clients[name] = Client(peer, rest)
+            self._clients[name] = Client(peer, rest, protobuf=self._protobuf)
         chosen = re.search(rb"\r\nSec-WebSocket-Protocol: (.*?)(?:\r\n|$)", head, re.IGNORECASE)
         return [f"HTTP {status} {chosen[1].decode() if chosen else ''}".rstrip()]
 
     def _send(self, name: str, text: str) -> list[str]:
-        self._client(name).peer.send(build_frame(TEXT, text.encode("utf-8")))
+        self._client(name).send(text)
         return []
 
     def _send_bytes(self, name: str, text: str) -> list[str]:
@@ -137,8 +151,7 @@ class Player:
     def _send_many(self, name: str, text: str) -> list[str]:
         """Send a frame of many similar lines, which are numbered."""
         numbers, _, line = text.partition(" ")
-        first, _, last = numbers.partition("-")
-        return self._send(name, "\n".join(line.replace("#", str(n)) for n in range(int(first), int(last) + 1)))
+        return self._send(name, _numbered(numbers, line))
 
     def _mute(self, name: str, _: str) -> list[str]:
         self._client(name).mute = True
@@ -149,13 +162,17 @@ class Player:
         self._client(name).peer.send(build_frame(BINARY, text.encode("utf-8")))
         return []
 
+    def _send_as_text(self, name: str, text: str) -> list[str]:
+        self._client(name).send(text, TEXT)
+        return []
+
     def _api(self, _: str, text: str) -> list[str]:
         method, _, body = text.partition(" ")
         peer = self._server.connect()
         lines = [f"POST /api/{method} HTTP/1.1", "Host: localhost", f"X-API-Key: {API_KEY}", "Connection: close"]
         content = body.encode("utf-8")
         peer.send("\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode() + content)
-        head, _, answer = peer.read().partition(b"\r\n\r\n")
+        head, _, answer = peer.read(response=True).partition(b"\r\n\r\n")
         status = int(head.split(b" ")[1])
         try:
             error = json.loads(answer).get("error")
@@ -166,8 +183,9 @@ class Player:
     def _wait(self, _: str, text: str) -> list[str]:
         left = float(text)
         while left > 0:
-            self._server.wait(min(left, 5.0))
-            left -= 5.0
+            # In small steps, because the clients answer pings.
+            self._server.wait(min(left, 0.5))
+            left -= 0.5
             for client in self._clients.values():
                 client.pump()
         return []
@@ -182,6 +200,7 @@ _STEPS: Final[dict[str, Callable[[Player, str, str], list[str]]]] = {
     "many>": Player._send_many,
     "mute": Player._mute,
     "hex>": Player._send_bytes,
+    "txt>": Player._send_as_text,
     "bin>": Player._send_text,
     "open": Player._open,
     "api": Player._api,
@@ -190,16 +209,53 @@ _STEPS: Final[dict[str, Callable[[Player, str, str], list[str]]]] = {
 }
 
 
-def play(server: Any, sequence: Sequence) -> list[list[str]]:
+def _fill(text: str, values: Mapping[str, str]) -> str:
+    """Replace the placeholders in a text; unknown ones stay."""
+
+    def value(found: re.Match[str]) -> str:
+        count, star, repeated = found[1].partition("*")
+        return repeated * int(count) if star else values.get(found[1], found[0])
+
+    return re.sub(r"\$\{([^}]*)\}", value, text)
+
+
+def _numbered(numbers: str, line: str) -> str:
+    """Return a line for each number of a range, such as `1-9`."""
+    first, _, last = numbers.partition("-")
+    return "\n".join(line.replace("#", str(number)) for number in range(int(first), int(last) + 1))
+
+
+def forms(sequence: Sequence) -> list[bool]:
+    """Return the forms in which a sequence is played: False for JSON, True for Protobuf."""
+    if sequence.form:
+        return [sequence.form == "protobuf"]
+    try:
+        for step in sequence.steps:
+            if step.kind in ("open", "bin>", "hex>"):
+                return [False]
+            if step.kind == ">":
+                encode(_fill(step.text, CHARACTERS))
+            elif step.kind == "many>":
+                encode(_numbered(*step.text.split(" ", 1)))
+    except Untranslatable:
+        return [False]
+    return [False, True]
+
+
+def play(server: Any, sequence: Sequence, *, protobuf: bool = False) -> list[list[str]]:
     """
     Play a sequence.
 
     Args:
         server: `Centrifugo` or `Here`; it is used for this sequence only.
         sequence: the sequence.
+        protobuf: whether the clients speak Protobuf; the answers are returned as JSON.
 
     Returns:
         The answers to each step.
+
+    Raises:
+        Untranslatable: a frame has no counterpart in Protobuf.
     """
-    player = Player(server, sequence)
+    player = Player(server, sequence, protobuf=protobuf)
     return [player.run(step) for step in sequence.steps]

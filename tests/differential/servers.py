@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 from ports import free_port
-from waiting import wait_until
+from waiting import TIMEOUT, wait_until
 
 from wsserver.config.settings import Settings
 from wsserver.testing import MemoryServer
@@ -27,14 +27,19 @@ __all__ = ["API_KEY", "SECRET", "Centrifugo", "Here"]
 API_KEY = "the key of the API"
 SECRET = "a secret that is long enough to sign tokens with, for tests only"
 START = 1_800_000_000
-QUIET = 0.25
-"""Seconds without data after which nothing more is expected from Centrifugo."""
 
 
 class SocketPeer:
-    """A connection to Centrifugo."""
+    """
+    A connection to Centrifugo.
 
-    def __init__(self, port: int) -> None:
+    Args:
+        port: its port.
+        quiet: seconds without data after which nothing more is expected.
+    """
+
+    def __init__(self, port: int, quiet: float) -> None:
+        self._quiet = quiet
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.ended = False
@@ -46,11 +51,14 @@ class SocketPeer:
         except OSError:
             self.ended = True
 
-    def read(self) -> bytes:
-        """Read until nothing has come for a time."""
+    def read(self, *, response: bool = False) -> bytes:
+        """Read until nothing has come for a time; wait longer for the response to a request."""
         read = bytearray()
-        self._socket.settimeout(QUIET)
         try:
+            if response:
+                self._socket.settimeout(TIMEOUT)
+                read += self._socket.recv(65536)
+            self._socket.settimeout(self._quiet)
             while data := self._socket.recv(65536):
                 read += data
             self.ended = True
@@ -73,9 +81,11 @@ class Centrifugo:
     Args:
         program: the path of Centrifugo.
         config: its configuration, without address, keys and log.
+        quiet: see `SocketPeer`.
     """
 
-    def __init__(self, program: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, program: Path, config: Mapping[str, Any], quiet: float) -> None:
+        self._quiet = quiet
         self.port = free_port()
         client = {"allowed_origins": ["*"], "token": {"hmac_secret_key": SECRET}} | dict(config.get("client", {}))
         whole = dict(config) | {
@@ -100,7 +110,7 @@ class Centrifugo:
 
     def connect(self) -> SocketPeer:
         """Open a connection."""
-        return SocketPeer(self.port)
+        return SocketPeer(self.port, self._quiet)
 
     def now(self) -> int:
         """Return UNIX time in seconds."""
@@ -132,7 +142,7 @@ class MemoryPeer:
         """Send bytes; they are lost if the server has closed the connection."""
         self._client.send(data)
 
-    def read(self) -> bytes:
+    def read(self, *, response: bool = False) -> bytes:
         """Run what the server does now, and return the bytes that it has sent."""
         while self._clock.calls and self._clock.calls[0].getTime() <= self._clock.seconds():
             self._clock.advance(0)

@@ -5,6 +5,7 @@ A file is a list of sequences, each like this one:
 
     == publish without data
     profile open
+    form json
     token ann {"sub": "ann", "exp": 600}
     > {"id":1,"connect":{"token":"${ann}"}}
       {"connect":{"client":"<a>"},"id":1}
@@ -17,11 +18,16 @@ A line that begins with two spaces is an answer of both servers, one with `-` of
 this server only. A line with `!` names the reason of the difference, a key of `differences.toml`. Empty lines and lines
 with `#` mean nothing.
 
+`form` says in which form of the protocol a sequence is sent: `json`, or `protobuf`, to which its commands are
+translated. Without this line, it is sent in both, if its commands have a counterpart in Protobuf, and the answers are
+the same.
+
 Steps:
 
     > TEXT            client a sends a text frame; further lines of the frame follow in lines that begin with `| `
     b> TEXT           client b does
-    bin> TEXT         client a sends a binary frame
+    bin> TEXT         client a sends a binary frame, with this text in either form
+    txt> TEXT         client a sends a text frame, also in the form `protobuf`
     many> 1-9 TEXT    a text frame of nine lines; in each, its number replaces the character `#`
     hex> 0aff         the same, with bytes that are no text
     open PATH HEADER: VALUE; ...   client a opens a connection to this path; without this step, to the usual one
@@ -47,7 +53,8 @@ __all__ = ["FOLDER", "Sequence", "Step", "merge", "profiles", "read", "sequence_
 FOLDER = Path(__file__).parent
 
 _STEP = re.compile(
-    r"(?:(?P<client>[a-d]) ?)?(?P<kind>>|hex>|bin>|many>|mute\b|open\b|api\b|wait\b|drop\b) ?(?P<text>.*)", re.DOTALL
+    r"(?:(?P<client>[a-d]) ?)?(?P<kind>>|hex>|bin>|txt>|many>|mute\b|open\b|api\b|wait\b|drop\b) ?(?P<text>.*)",
+    re.DOTALL,
 )
 
 
@@ -81,6 +88,7 @@ class Sequence:
 
     name: str
     profile: str = "open"
+    form: str = ""
     tokens: dict[str, str] = field(default_factory=dict)
     """Name -> claims, a JSON text. Times in them are relative to the start of the sequence."""
     steps: list[Step] = field(default_factory=list)
@@ -113,6 +121,8 @@ def read(path: Path) -> list[Sequence]:
             comments = []
         elif word == "profile":
             sequences[-1].profile = rest
+        elif word == "form":
+            sequences[-1].form = rest
         elif word == "token":
             name, _, claims = rest.partition(" ")
             sequences[-1].tokens[name] = claims
@@ -134,6 +144,7 @@ def write(path: Path, sequences: list[Sequence]) -> None:
     for sequence in sequences:
         lines += [*([""] if lines else []), *sequence.comments, f"== {sequence.name}"]
         lines += [f"profile {sequence.profile}"] * (sequence.profile != "open")
+        lines += [f"form {sequence.form}"] if sequence.form else []
         lines += [f"token {name} {claims}" for name, claims in sequence.tokens.items()]
         for step in sequence.steps:
             lines += [step.line, *(f"! {reason}" for reason in step.reasons)]
