@@ -4,6 +4,7 @@ Insecure options: which of them are set, and whether the server may start with t
 This module does not use Twisted, a clock or files.
 """
 
+import ipaddress
 from typing import TYPE_CHECKING
 
 from wsserver.errors import SettingError
@@ -11,7 +12,7 @@ from wsserver.errors import SettingError
 if TYPE_CHECKING:
     from wsserver.config.settings import Settings
 
-__all__ = ["describe_insecure_options", "refuse_exposure"]
+__all__ = ["describe_insecure_options", "refuse_exposed_interface", "refuse_exposure"]
 
 _LOOPBACK_ONLY = ("insecure", "api_insecure")
 """Options for development: with them, everyone who can reach the server controls it."""
@@ -28,6 +29,22 @@ _WARNINGS = {
 def describe_insecure_options(settings: "Settings") -> list[str]:
     """Return a sentence for the log for each insecure option that is set."""
     return [warning for name, warning in _WARNINGS.items() if getattr(settings, name)]
+
+
+def refuse_exposed_interface(settings: "Settings") -> None:
+    """
+    Check the option `interface` as `refuse_exposure` does, before the server listens.
+
+    Host names and endpoint strings are not checked: what they mean is known when the server listens.
+
+    Raises:
+        SettingError: other machines can reach the server, and an option is for development only.
+    """
+    try:
+        is_loopback = ipaddress.ip_address(settings.interface).is_loopback
+    except ValueError:
+        is_loopback = True
+    refuse_exposure(settings, loopback_only=is_loopback or bool(settings.listen))
 
 
 def refuse_exposure(settings: "Settings", *, loopback_only: bool) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from wsserver.config.channel_settings import CHANNELS, MAX_REWIND, ChannelSettings
+from wsserver.config.insecure import refuse_exposed_interface
 from wsserver.config.loader import read_environment, read_file, read_flags
 from wsserver.config.options import PREFIX, Option
 from wsserver.config.parsers import SECRET, a_choice, a_flag, an_integer, show
@@ -42,6 +43,7 @@ class Settings(ChannelSettings):
             value = getattr(self, option.name)
             if value is not option.default:
                 object.__setattr__(self, option.name, _check(option, option.name, value))
+        refuse_exposed_interface(self)
         for name in ("token_secret", "token_secret_previous"):
             # RFC 7518 section 3.2: at least as long as the hash. A shorter secret can be found from one token by
             # guessing.

@@ -1,7 +1,7 @@
 """Tests for wsserver/config/insecure.py: insecure options, and whether the server may start with them."""
 
 import pytest
-from options import load
+from options import load, refused
 
 from wsserver.config.insecure import describe_insecure_options, refuse_exposure
 from wsserver.config.settings import TABLE
@@ -30,3 +30,14 @@ def test_an_option_for_development_is_refused_beyond_loopback(name):
 @pytest.mark.parametrize("name", INSECURE[2:])
 def test_options_for_old_tokens_may_be_used_on_every_address(name):
     refuse_exposure(load({name: ["true"]}), loopback_only=False)
+
+
+@pytest.mark.parametrize("name", INSECURE[:2])
+def test_an_interface_beyond_loopback_is_refused_when_the_settings_are_loaded(name):
+    """A host name and endpoint strings are checked when the server listens."""
+    for interface in ("0.0.0.0", "::", "192.0.2.1"):
+        where, _ = refused(flags={name: ["true"], "interface": [interface]})
+        assert where == TABLE[name].flag
+    for interface in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
+        assert load({name: ["true"], "interface": [interface]}).interface == interface
+    assert load({name: ["true"], "interface": ["0.0.0.0"], "listen": ["tcp:0"]}).listen
