@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,25 +31,22 @@ http {{
 """
 
 
-def read_configuration(port: int, server_port: int) -> str:
+def read_configuration(port: int, server_ports: Sequence[int]) -> str:
     """Return the documented configuration, with other ports."""
     [block] = re.findall(r"```nginx\n(.*?)```", (DOCS / "how-to" / "proxies.md").read_text("utf-8"), re.DOTALL)
-    replaced = block.replace("listen 80;", f"listen 127.0.0.1:{port};").replace(
-        "127.0.0.1:8080", f"127.0.0.1:{server_port}"
-    )
-    assert str(port) in replaced
-    assert str(server_port) in replaced
-    return replaced
+    assert block.count("listen 80;") == block.count("server 127.0.0.1:8080;") == 1
+    servers = " ".join(f"server 127.0.0.1:{one};" for one in server_ports)
+    return block.replace("listen 80;", f"listen 127.0.0.1:{port};").replace("server 127.0.0.1:8080;", servers)
 
 
 @contextmanager
-def running_nginx(folder: Path, server_port: int, more: str = "") -> Iterator[int]:
+def running_nginx(folder: Path, *server_ports: int, more: str = "") -> Iterator[int]:
     """
     Run nginx until the block ends.
 
     Args:
         folder: an empty directory for its files.
-        server_port: the port of the server on 127.0.0.1.
+        server_ports: the ports of the servers on 127.0.0.1, which get the requests in turn.
         more: further directives of its `http` block.
 
     Returns:
@@ -57,7 +54,7 @@ def running_nginx(folder: Path, server_port: int, more: str = "") -> Iterator[in
     """
     port = free_port()
     file = folder / "nginx.conf"
-    file.write_text(MAIN.format(folder=folder, more=more, documented=read_configuration(port, server_port)))
+    file.write_text(MAIN.format(folder=folder, more=more, documented=read_configuration(port, server_ports)))
     process = subprocess.Popen(["nginx", "-c", str(file)], stderr=subprocess.DEVNULL)
     try:
         wait_until((folder / "nginx.pid").exists, "nginx started")

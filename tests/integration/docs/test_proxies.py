@@ -1,6 +1,7 @@
 """The official JavaScript SDK through nginx with the configuration of docs/how-to/proxies.md."""
 
 import pytest
+from http_api import up
 from nginx import running_nginx
 from pytest_twisted import blockon
 from sdk import KINDS, running_sdk
@@ -21,7 +22,7 @@ class NginxTests:
     @pytest.mark.parametrize("kind", ["javascript", "javascript-http_stream", "javascript-sse"])
     def test_a_client_connects_publishes_and_receives(self, server, tmp_path, kind, buffering):
         with (
-            running_nginx(tmp_path, server.port, f"proxy_buffering {buffering};") as port,
+            running_nginx(tmp_path, server.port, more=f"proxy_buffering {buffering};") as port,
             running_sdk(kind, f"ws://127.0.0.1:{port}", {}) as sdk,
         ):
             sdk.order("connect")
@@ -34,3 +35,20 @@ class NginxTests:
             assert sdk.publications(1) == ["x" * 100_000]
             sdk.order("disconnect")
             assert sdk.expect("disconnected")["code"] == 0
+
+    @pytest.mark.parametrize("kind", ["javascript-http_stream", "javascript-sse"])
+    def test_commands_reach_the_right_one_of_two_servers(self, start_server, redis, tmp_path, kind):
+        """nginx sends the requests to both in turn; the servers share a Redis."""
+        options = {"channel_allow": ("*",), "channel_publish": ("*",), "redis": redis.url}
+        servers = [up(start_server(**options)) for _ in range(2)]
+        folder = tmp_path / "nginx"
+        folder.mkdir()
+        with running_nginx(folder, *(server.port for server in servers)) as port:
+            with running_sdk(kind, f"ws://127.0.0.1:{port}", {}) as sdk:
+                sdk.order("connect")
+                sdk.expect("connected")
+                sdk.subscribe("foo")
+                for number in range(10):
+                    sdk.call("publish", channel="foo", data=number)
+                assert sdk.publications(10) == list(range(10))
+                assert not [event for event in sdk.events if event["event"] == "connecting" and event["code"]]
