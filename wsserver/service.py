@@ -157,12 +157,8 @@ class WebSocketService(Service):
             application_endpoints=endpoints or {},
             service=self,
         )
-        centrifuge = CentrifugeHTTP(
-            Emulation(sessions, self._survey, broker.node),
-            self.connections,
-            self.authorizer,
-            self.endpoints.centrifuge,
-        )
+        emulation = Emulation(sessions, self._survey, broker.node)
+        centrifuge = CentrifugeHTTP(emulation, self.connections, self.authorizer, self.endpoints.centrifuge)
         cross_origin = CrossOrigin(
             lambda: self.frontend.policy, settings.api_origin, refuse_calls=settings.api_insecure
         )
