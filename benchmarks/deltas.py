@@ -10,19 +10,14 @@ long making one delta takes, compiled and in Python.
 
 import http.client
 import json
-import selectors
-import socket
-import subprocess
 import sys
-import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from itertools import pairwise
-from os import sysconf
-from pathlib import Path
 from random import Random
+
+from subscribers import Subscribers, cpu_seconds, serving
 
 from wsserver.hub.delta import create_delta, py_create_delta
 
@@ -33,7 +28,6 @@ PUBLICATIONS = 200
 """Number of publications in each row."""
 
 CONFIG = """
-port = {port}
 api_key = "bench"
 compression = "{compression}"
 max_queued_bytes = "16MiB"
@@ -66,95 +60,11 @@ def cost_of_a_delta(create: Callable[[bytes, bytes], bytes | None], size: int) -
     return min(times) / 20 * 1e6, length // 20
 
 
-@contextmanager
-def serving(compression: bool) -> Iterator[tuple[int, int]]:
-    """Run a server; yields its port and the ID of its process."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as directory:
-        config, log = Path(directory, "config.toml"), Path(directory, "log")
-        config.write_text(CONFIG.format(port=port, compression="on" if compression else "off"))
-        command = [Path(sys.executable).with_name("wsserver"), "serve", "--config", config]
-        with log.open("w") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603 (ours)
-        try:
-            while True:
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
-                if process.poll() is not None:
-                    raise RuntimeError(log.read_text())
-                time.sleep(0.05)
-            yield port, process.pid
-        finally:
-            process.terminate()
-            process.wait(10)
-
-
-class Subscribers:
-    """
-    Subscribers that count the bytes that they receive, in a thread.
-
-    Args:
-        port: the server's port.
-        count: their number.
-        subscribe: the fields of the command `subscribe`.
-        compressed: whether they offer compression.
-    """
-
-    def __init__(self, port: int, count: int, subscribe: str, *, compressed: bool) -> None:
-        self.received, self._stopped = 0, False
-        self._selector = selectors.DefaultSelector()
-        self._buffer = bytearray(1 << 20)
-        offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if compressed else ""
-        head = (
-            "GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{offer}\r\n"
-        )
-        commands = f'{{"id":1,"connect":{{}}}}\n{{"id":2,"subscribe":{subscribe}}}'.encode()
-        # Masked with zeros, which leave the payload as it is (RFC 6455 section 5.3).
-        frame = bytes([0x81, 0x80 | len(commands), 0, 0, 0, 0]) + commands
-        for _ in range(count):
-            one = socket.create_connection(("127.0.0.1", port))
-            one.sendall(head.encode() + frame)
-            one.setblocking(False)
-            self._selector.register(one, selectors.EVENT_READ)
-        self._thread = threading.Thread(target=self._read)
-        self._thread.start()
-        self.wait()
-
-    def _read(self) -> None:
-        while not self._stopped:
-            for key, _ in self._selector.select(0.1):
-                with suppress(BlockingIOError):
-                    self.received += key.fileobj.recv_into(self._buffer)  # type: ignore[union-attr]
-
-    def wait(self) -> None:
-        """Wait until nothing has arrived for half a second."""
-        before = -1
-        while before != self.received:
-            before = self.received
-            time.sleep(0.5)
-
-    def stop(self) -> None:
-        """Close the connections."""
-        self._stopped = True
-        self._thread.join()
-        for key in list(self._selector.get_map().values()):
-            key.fileobj.close()  # type: ignore[union-attr]
-        self._selector.close()
-
-
-def cpu_seconds(process: int) -> float:
-    """Return the CPU time that a process has taken."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / sysconf("SC_CLK_TCK")
-
-
 def measure(size: int, count: int, *, delta: bool, compressed: bool) -> tuple[float, float]:
     """Return the bytes that a subscriber receives for each publication, and the server's microseconds for each."""
-    with serving(compressed) as (port, process), ExitStack() as stack:
+    with serving(CONFIG.format(compression="on" if compressed else "off")) as (port, process), ExitStack() as stack:
         subscribe = '{"channel":"prices","delta":"fossil"}' if delta else '{"channel":"prices"}'
-        subscribers = Subscribers(port, count, subscribe, compressed=compressed)
+        subscribers = Subscribers(port, [subscribe] * count, compressed=compressed)
         stack.callback(subscribers.stop)
         api = http.client.HTTPConnection("127.0.0.1", port)
         received, seconds = subscribers.received, cpu_seconds(process)
