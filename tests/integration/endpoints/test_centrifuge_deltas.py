@@ -39,9 +39,10 @@ def deltas_of(sdk):
 
 
 @pytest.mark.parametrize("kind", ALL)
-@pytest.mark.parametrize("history", [100, 0])
-def test_every_value_arrives_and_a_recovery_continues(start_server, connect, kind, history):
-    server = up(start_server(**table(history_size=history)))
+@pytest.mark.parametrize(("history", "compression"), [(100, "off"), (0, "on")])
+def test_every_value_arrives_and_a_recovery_continues(start_server, connect, kind, history, compression):
+    """With compression, the SDK for JavaScript receives compressed frames, because the package `ws` offers it."""
+    server = up(start_server(**table(history_size=history), compression=compression, compression_min_size=1))
     sdk = connect(server)
     subscribe(sdk)
     for number in range(5):
