@@ -8,7 +8,7 @@ REPORTS = reports
 # Independent suites, the longest first: two run at a time.
 SUITES = integration unit packaging unit-python browser compliance-quick chaos-quick
 
-.PHONY: headers serve test lint format docs compliance chaos system bench fuzz fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
+.PHONY: headers serve test lint format docs compliance chaos sdk system bench fuzz fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
 
 # An environment with the development packages serves, too.
 serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving)
@@ -58,7 +58,7 @@ COVERED = $(BIN)/coverage run -m pytest
 $(SUITES): $(VENV)/installed system
 
 unit:
-	$(COVERED) tests/unit tests/compliance tests/differential tests/fuzz
+	$(COVERED) tests/unit tests/compliance tests/differential tests/fuzz tests/sdk
 
 # The same behaviour without the compiled part.
 unit-python:
@@ -101,6 +101,11 @@ compliance: $(VENV)/installed
 # Twenty faults and a million deliveries in a few minutes; docs/reference/chaos.md has the last result.
 chaos: $(VENV)/installed system
 	$(BIN)/python tests/chaos/run.py --out $(REPORTS)/chaos
+
+# The tests of Centrifugo's SDKs, and all our tests with these SDKs; docs/reference/sdks.md has the last result.
+# CENTRIFUGO=1 runs the SDKs' own tests against Centrifugo, too.
+sdk: $(VENV)/installed system
+	$(BIN)/python tests/sdk/run.py --out $(REPORTS)/sdk $(if $(CENTRIFUGO),--centrifugo)
 
 # Compare the server with others, and rewrite docs/explanation/benchmarks.md. QUICK=1: a few servers, one short round, rewrites nothing.
 bench: $(VENV)/installed

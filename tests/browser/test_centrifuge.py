@@ -30,7 +30,7 @@ START = """([url, options]) => {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Serve a page that loads the SDK from another origin than the server's; yields the site's origin."""
+    """Serve pages that load the SDK from another origin than the server's; yields the site's origin."""
     folder = tmp_path_factory.mktemp("site")
     bundles = install_node_packages() / "node_modules" / "centrifuge" / "dist"
     (folder / DRIVER.name).write_bytes(DRIVER.read_bytes())
@@ -49,16 +49,19 @@ def open_sdk(site, open_browser_page):
     """
     Return a function that opens a page with one client; with `on_reconnect`, connections may fail.
 
-    With another transport than `websocket`, the client tries a WebSocket first, as behind a proxy that blocks it.
+    With another transport than `websocket`, the client tries a WebSocket first, as behind a proxy that blocks it. The
+    protocol is JSON, unless the name of the transport ends with `-protobuf`.
     """
 
     def open_sdk(port, *, on_reconnect=False, transport="websocket", **options):
         page, complaints = open_browser_page()
+        transport, _, protobuf = transport.partition("-")
+        options["protobuf"] = bool(protobuf)
         if on_reconnect or transport != "websocket":
             complaints.allow("WebSocket connection to .* failed")
         if on_reconnect:
             complaints.allow("Failed to load resource: net::.*")
-        page.goto(f"{site}/{'protobuf' if options.get('protobuf') else 'json'}.html")
+        page.goto(f"{site}/{protobuf or 'json'}.html")
         url = f"ws://127.0.0.1:{port}/connection/websocket"
         if transport != "websocket":
             endpoint = f"http://127.0.0.1:{port}/connection/{transport}"
@@ -90,16 +93,16 @@ def connect(open_sdk):
         sdk = open_sdk(port, **options)
         sdk.order("connect")
         connected = sdk.expect("connected")
-        assert connected["transport"] == options.get("transport", "websocket")
+        assert connected["transport"] == options.get("transport", "websocket").partition("-")[0]
         sdk.client = connected["client"]
         return sdk
 
     return connect
 
 
-@pytest.fixture(params=["websocket", "http_stream", "sse"])
+@pytest.fixture(params=["websocket", "websocket-protobuf", "http_stream", "http_stream-protobuf", "sse"])
 def transport(request):
-    """Return the name of a transport of the SDK."""
+    """Return the name of a transport of the SDK, and of the protocol if it is not JSON."""
     return request.param
 
 
@@ -212,9 +215,9 @@ class DeltaTests:
     """Publications that the page receives as deltas."""
 
     @pytest.mark.parametrize(
-        ("transport", "protobuf"), [("websocket", False), ("websocket", True), ("http_stream", True), ("sse", False)]
+        "transport", ["websocket", "websocket-protobuf", "http_stream-protobuf", "sse"], indirect=True
     )
-    def test_a_page_applies_deltas_also_after_a_recovery(self, start, connect, tmp_path, transport, protobuf):
+    def test_a_page_applies_deltas_also_after_a_recovery(self, start, connect, tmp_path, transport):
         config = tmp_path / "config.toml"
         config.write_text('[[channel]]\npattern = "*"\ndelta = "requested"\n')
         values = [{"prices": list(range(200)), "changed": f"{number} {chr(0x20AC + number)}"} for number in range(9)]
@@ -224,7 +227,7 @@ class DeltaTests:
                 call_api(port, "publish", channel="c", data=value, delta=True)
 
         with start("--config", str(config)) as (port, _):
-            sdk = connect(port, transport=transport, protobuf=protobuf)
+            sdk = connect(port, transport=transport)
             sdk.subscribe("c", delta="fossil")
             publish_deltas(port, values[:4])
             assert sdk.publications(4) == values[:4]
