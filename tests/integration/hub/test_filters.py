@@ -144,6 +144,14 @@ class RecoveryTests:
             assert events.read() == ("message", b"BTC")
             assert events.last_event_id.endswith(":5")
 
+    def test_the_position_moves_past_missed_publications_that_do_not_match(self, server):
+        """After another reconnect, the server need not read them again, and the history may have lost them."""
+        position = publish(server, "BTC")
+        last = publish(server, "ETH", "ETH")
+        with server.connect() as peer:
+            events = Events(peer, "/sse?channel=quotes&filter=ticker:eq:BTC", f"Last-Event-ID: {position}")
+            assert [events._lines(), events._lines()] == [[f"id: {one}".encode()] for one in (position, last)]
+
     def test_a_lost_history_is_reported(self, server, subscribe):
         """Whether the lost publications would have matched is not known."""
         publish(server, "ETH")

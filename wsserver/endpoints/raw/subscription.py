@@ -167,7 +167,11 @@ class RawSubscription(QueuedOutput):
         if self._positions is not None and not self._has_ended():
             # In order, because the event IDs contain the positions of what is queued, too. A client that never receives
             # what is queued must not receive these IDs, or it would not recover what was queued.
-            self._send_missed(self._positions.add_page(page), self.send_in_order)
+            missed = self._positions.add_page(page)
+            self._send_missed(missed, self.send_in_order)
+            if not missed and page.position is not None and self._positions is not None and self.sends_event_ids:
+                # No publication in the page matched the client's filter. After a reconnect, it need not be read again.
+                self.send_in_order(self.position_frame(self._positions.write()), 0, 0)
             self.read_page()
 
     def _recovery_failed(self, failure: Failure) -> None:
