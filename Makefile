@@ -62,7 +62,7 @@ unit:
 
 # The same behaviour without the compiled part.
 unit-python:
-	WSSERVER_PUREPYTHON=1 $(COVERED) tests/unit tests/fuzz
+	WSSERVER_PUREPYTHON=1 $(COVERED) tests/unit tests/differential tests/fuzz
 	WSSERVER_PUREPYTHON=1 $(COVERED) tests/integration -m kernel
 
 integration:

@@ -17,7 +17,7 @@ _SURROGATE = re.compile(r"(?<!\\)((?:\\\\)*)\\u([dD][89a-fA-F][0-9a-fA-F]{2})")
 _REPETITION = re.compile(r"(.{1,2}?)\1{39,}")
 _ELEMENTS = {"publications": "pub"}
 """Name of an array -> the name of its elements elsewhere."""
-_LEFT_OUT = frozenset({("pub", "epoch")})
+_LEFT_OUT = frozenset({("pub", "epoch"), ("connect", "session"), ("connect", "node")})
 """(object, field) pairs that are left out. Centrifugo sends this field with its memory engine, but not with Redis."""
 
 

@@ -6,73 +6,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import jwt
-from canonical import canonical, close, collapse, settle
-from protobuf_form import Untranslatable, decode, encode
+from canonical import canonical, collapse, settle
+from clients import BINARY, TEXT, StreamClient, WebSocketClient, request
+from protobuf_form import Untranslatable, encode
 from servers import API_KEY, SECRET
 from transcripts import Sequence, Step
 
-from wsserver.testing import KEY, build_frame, parse_frames
+from wsserver.testing import KEY, build_frame
 
 __all__ = ["forms", "play"]
 
 PATH = "/connection/websocket"
-TEXT, BINARY, CLOSE = 1, 2, 8
 CHARACTERS = {"NUL": "\0", "CR": "\r"}
 TIMES = frozenset({"exp", "nbf", "iat", "expire_at"})
 """Claims whose number is relative to the start of the sequence."""
-
-
-class Client:
-    """
-    An open connection of a client; it answers the server's pings.
-
-    Args:
-        peer: the connection, after the opening handshake.
-        rest: bytes that were received after the response.
-        protobuf: whether the client speaks Protobuf. Its replies are returned as JSON.
-    """
-
-    def __init__(self, peer: Any, rest: bytes, *, protobuf: bool) -> None:
-        self.peer = peer
-        self._protobuf = protobuf
-        self._rest = rest
-        self._lines: list[str] = []
-        self._closed = False
-        self.mute = False
-        """Whether the client leaves the server's pings unanswered."""
-
-    def send(self, text: str, opcode: int | None = None) -> None:
-        """Send commands, in a text or binary frame; None for the one that the form uses."""
-        data = encode(text) if self._protobuf else text.encode("utf-8")
-        usual = BINARY if self._protobuf else TEXT
-        self.peer.send(build_frame(usual if opcode is None else opcode, data))
-
-    def _lines_of(self, payload: bytes) -> list[str]:
-        return decode(payload) if self._protobuf else payload.decode("utf-8", "backslashreplace").split("\n")
-
-    def pump(self) -> None:
-        """Read what the server has sent."""
-        frames, self._rest = parse_frames(self._rest + self.peer.read())
-        for frame in frames:
-            if frame.opcode == CLOSE and not self._closed:
-                self._closed = True
-                self._lines.append(close(frame.payload))
-                self.peer.send(build_frame(CLOSE, frame.payload[:2]))
-            elif frame.opcode in (TEXT, BINARY):
-                for line in self._lines_of(frame.payload):
-                    if line == "{}" and not self.mute:
-                        self.send("{}")
-                    elif line not in ("", "{}"):
-                        self._lines.append(line)
-        if self.peer.ended and not self._closed:
-            self._closed = True
-            self._lines.append("END")
-
-    def receive(self) -> list[str]:
-        """Return the replies, pushes and the close since the last call."""
-        self.pump()
-        lines, self._lines = self._lines, []
-        return lines
 
 
 class Player:
@@ -82,14 +29,14 @@ class Player:
     Args:
         server: `Centrifugo` or `Here`.
         sequence: the sequence.
-        protobuf: whether the clients speak Protobuf.
+        form: `json` or `protobuf` for a WebSocket, or `http_stream`.
     """
 
-    def __init__(self, server: Any, sequence: Sequence, *, protobuf: bool) -> None:
+    def __init__(self, server: Any, sequence: Sequence, form: str) -> None:
         self._server = server
-        self._protobuf = protobuf
+        self._form = form
         self._values = dict(CHARACTERS)
-        self._clients: dict[str, Client] = {}
+        self._clients: dict[str, Any] = {}
         self._names: dict[str, str] = {}
         """Client ID -> name of the client."""
         for name, text in sequence.tokens.items():
@@ -115,9 +62,9 @@ class Player:
         if found := re.search(r'"epoch":"([^"]+)"', line):
             self._values["epoch"] = found[1]
 
-    def _client(self, name: str) -> Client:
+    def _client(self, name: str) -> WebSocketClient:
         if name not in self._clients:
-            self._open(name, f"{PATH}?format=protobuf" if self._protobuf else PATH)
+            self._open(name, f"{PATH}?format=protobuf" if self._form == "protobuf" else PATH)
         return self._clients[name]
 
     def _open(self, name: str, text: str) -> list[str]:
@@ -135,12 +82,15 @@ class Player:
         head, _, rest = peer.read(response=True).partition(b"\r\n\r\n")
         status = head.split(b" ")[1].decode() if head else "none"
         if status == "101":
-            self._clients[name] = Client(peer, rest, protobuf=self._protobuf)
+            self._clients[name] = WebSocketClient(peer, rest, protobuf=self._form == "protobuf")
         chosen = re.search(rb"\r\nSec-WebSocket-Protocol: (.*?)(?:\r\n|$)", head, re.IGNORECASE)
         return [f"HTTP {status} {chosen[1].decode() if chosen else ''}".rstrip()]
 
     def _send(self, name: str, text: str) -> list[str]:
-        self._client(name).send(text)
+        if self._form == "http_stream" and name not in self._clients:
+            self._clients[name] = StreamClient(self._server.connect, text)
+        else:
+            self._client(name).send(text)
         return []
 
     def _send_bytes(self, name: str, text: str) -> list[str]:
@@ -168,11 +118,8 @@ class Player:
 
     def _api(self, _: str, text: str) -> list[str]:
         method, _, body = text.partition(" ")
-        peer = self._server.connect()
-        lines = [f"POST /api/{method} HTTP/1.1", "Host: localhost", f"X-API-Key: {API_KEY}", "Connection: close"]
-        content = body.encode("utf-8")
-        peer.send("\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode() + content)
-        head, _, answer = peer.read(response=True).partition(b"\r\n\r\n")
+        headers = (f"X-API-Key: {API_KEY}", "Connection: close")
+        head, answer = request(self._server.connect(), f"/api/{method}", body.encode("utf-8"), *headers)
         status = int(head.split(b" ")[1])
         try:
             error = json.loads(answer).get("error")
@@ -191,7 +138,7 @@ class Player:
         return []
 
     def _drop(self, name: str, _: str) -> list[str]:
-        self._clients.pop(name).peer.drop()
+        self._clients.pop(name).drop()
         return []
 
 
@@ -225,37 +172,41 @@ def _numbered(numbers: str, line: str) -> str:
     return "\n".join(line.replace("#", str(number)) for number in range(int(first), int(last) + 1))
 
 
-def forms(sequence: Sequence) -> list[bool]:
-    """Return the forms in which a sequence is played: False for JSON, True for Protobuf."""
+def forms(sequence: Sequence) -> list[str]:
+    """Return the forms in which a sequence is played: `json`, `protobuf`, `http_stream`."""
     if sequence.form:
-        return [sequence.form == "protobuf"]
+        return sequence.form.split()
+    kinds = {step.kind for step in sequence.steps}
+    if kinds & {"open", "bin>", "hex>", "txt>"}:
+        return ["json"]
+    found = ["json", "protobuf"] if _has_counterpart(sequence) else ["json"]
+    return found if "mute" in kinds else [*found, "http_stream"]
+
+
+def _has_counterpart(sequence: Sequence) -> bool:
+    """Return whether all commands can be translated to Protobuf."""
     try:
         for step in sequence.steps:
-            if step.kind in ("open", "bin>", "hex>"):
-                return [False]
             if step.kind == ">":
                 encode(_fill(step.text, CHARACTERS))
             elif step.kind == "many>":
                 encode(_numbered(*step.text.split(" ", 1)))
     except Untranslatable:
-        return [False]
-    return [False, True]
+        return False
+    return True
 
 
-def play(server: Any, sequence: Sequence, *, protobuf: bool = False) -> list[list[str]]:
+def play(server: Any, sequence: Sequence, form: str) -> list[list[str]]:
     """
     Play a sequence.
 
     Args:
         server: `Centrifugo` or `Here`; it is used for this sequence only.
         sequence: the sequence.
-        protobuf: whether the clients speak Protobuf; the answers are returned as JSON.
+        form: one of its `forms`.
 
     Returns:
         The answers to each step.
-
-    Raises:
-        Untranslatable: a frame has no counterpart in Protobuf.
     """
-    player = Player(server, sequence, protobuf=protobuf)
+    player = Player(server, sequence, form)
     return [player.run(step) for step in sequence.steps]

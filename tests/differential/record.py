@@ -35,15 +35,15 @@ def play_on_centrifugo(sequence: Sequence) -> list[list[list[str]]]:
     If the answers are not as recorded, it is played again with more patience: on a busy machine, an answer may come
     late.
     """
-    return [_play_patiently(sequence, protobuf) for protobuf in forms(sequence)]
+    return [_play_patiently(sequence, form) for form in forms(sequence)]
 
 
-def _play_patiently(sequence: Sequence, protobuf: bool) -> list[list[str]]:
+def _play_patiently(sequence: Sequence, form: str) -> list[list[str]]:
     answers: list[list[str]] = []
     for quiet in (0.2, 1.0):
         server = Centrifugo(BENCH / "centrifugo", PROFILES[sequence.profile]["centrifugo"], quiet)
         try:
-            answers = play(server, sequence, protobuf=protobuf)
+            answers = play(server, sequence, form)
         finally:
             server.close()
         if answers == [step.expected("-") for step in sequence.steps]:
@@ -59,7 +59,7 @@ def recorded(sequence: Sequence) -> list[list[list[str]]]:
 def play_here(sequence: Sequence) -> list[list[list[str]]]:
     """Play a sequence on this server in each of its forms."""
     here = PROFILES[sequence.profile]["wsserver"]
-    return [play(Here(here), sequence, protobuf=protobuf) for protobuf in forms(sequence)]
+    return [play(Here(here), sequence, form) for form in forms(sequence)]
 
 
 def record(sequence: Sequence, centrifugo: list[list[list[str]]]) -> list[str]:
@@ -67,10 +67,11 @@ def record(sequence: Sequence, centrifugo: list[list[list[str]]]) -> list[str]:
     here = play_here(sequence)
     reports = []
     for name, played in (("Centrifugo", centrifugo), ("this server", here)):
-        for step, *answers in zip(sequence.steps, *played, strict=True):
-            if answers[0] != answers[-1]:
-                reports += [f"  {name} answers differently in Protobuf: {step.line[:300]}"]
-                reports += [f"    {answer}"[:300] for both in answers for answer in both]
+        for form, answers in zip(forms(sequence)[1:], played[1:], strict=False):
+            for step, usual, other in zip(sequence.steps, played[0], answers, strict=True):
+                if other != usual:
+                    reports += [f"  {name} answers differently in {form}: {step.line[:300]}"]
+                    reports += [f"    {answer}"[:300] for answer in (*usual, *other)]
     for step, theirs, ours in zip(sequence.steps, centrifugo[0], here[0], strict=True):
         answers = merge(theirs, ours)
         if answers != step.answers:

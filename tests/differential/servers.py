@@ -91,6 +91,7 @@ class Centrifugo:
         whole = dict(config) | {
             "http_server": {"address": "127.0.0.1", "port": self.port},
             "http_api": {"key": API_KEY},
+            "http_stream": {"enabled": True},
             "log": {"level": "none"},
             "client": client,
         }

@@ -18,9 +18,9 @@ A line that begins with two spaces is an answer of both servers, one with `-` of
 this server only. A line with `!` names the reason of the difference, a key of `differences.toml`. Empty lines and lines
 with `#` mean nothing.
 
-`form` says in which form of the protocol a sequence is sent: `json`, or `protobuf`, to which its commands are
-translated. Without this line, it is sent in both, if its commands have a counterpart in Protobuf, and the answers are
-the same.
+`form` lists the forms in which a sequence is sent: `json` and `protobuf` over a WebSocket, and `http_stream`, in JSON.
+Without this line, it is sent in all of them, except for commands without a counterpart in Protobuf. The answers are the
+same in all forms.
 
 Steps:
 
