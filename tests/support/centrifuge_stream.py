@@ -73,7 +73,10 @@ class Stream:
         if not self.is_events:
             assert body.endswith(b"\n") or not body
             return [json.loads(line) for line in body.splitlines()]
-        events = [event for event in body.removeprefix(b"\r\n").split(b"\n\n") if event]
+        body = body.removeprefix(b"\r\n")
+        # In an event stream, CR ends a line, too.
+        assert b"\r" not in body
+        events = [event for event in body.split(b"\n\n") if event]
         return [json.loads(event.removeprefix(b"data: ")) for event in events]
 
     def connected(self):

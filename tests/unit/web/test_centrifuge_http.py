@@ -168,6 +168,12 @@ class CommandTests:
         else:
             assert body == b"".join(b"%b\n" % reply for reply in expected)
 
+    def test_a_carriage_return_in_json_does_not_end_an_event(self, server, stream):
+        stream.request("subscribe", channel="foo")
+        server.service.hub.publish("foo", b'{"a":\r1,\r\n"b":2}', json=True)
+        [one] = stream.receive()
+        assert one["push"]["pub"]["data"] == {"a": 1, "b": 2}
+
     def test_presence_contains_the_client_until_it_disconnects(self, server, stream):
         stream.request("subscribe", channel="foo")
         assert len(stream.request("presence", channel="foo")["presence"]) == 1
