@@ -19,6 +19,7 @@ from wsserver.auth.claims import Identity
 from wsserver.config.parsers import show_size
 from wsserver.endpoints.authorization import Authorizer, find_token
 from wsserver.endpoints.centrifuge.codec import Codec
+from wsserver.endpoints.centrifuge.commands import RPC, Publish, Send
 from wsserver.endpoints.centrifuge.emulation import Commands, Emulation, new_session_id
 from wsserver.endpoints.centrifuge.form import protobuf
 from wsserver.endpoints.centrifuge.http_stream import (
@@ -53,6 +54,12 @@ _PROTOBUF: Final = "application/octet-stream"
 _EVENT_LINES: Final = responses.write_lines(HEADERS)
 _PROTOBUF_LINES: Final = responses.write_lines((("Content-Type", _PROTOBUF), *UNBUFFERED))
 _JSON_LINES: Final = responses.write_lines((("Content-Type", "application/json"), *UNBUFFERED))
+
+_UNSAFE: Final = frozenset({Publish, RPC, Send})
+"""
+Commands that a GET request may not contain (RFC 9110 section 9.2.1): a link on a page of any site makes the browser
+send one with the user's cookies, which may identify the user to the backend, and without an Origin header.
+"""
 
 
 class _Form(msgspec.Struct, frozen=True):
@@ -142,6 +149,8 @@ class CentrifugeHTTP:
             return _too_big(self._factory.maxMessagePayloadSize)
         if form.codec is ONE_WAY and (problem := find_problem(ONE_WAY, frame)) is not None:
             return bad_request(problem)
+        if request.method == "GET" and any(type(one.request) in _UNSAFE for one in form.codec.parse(frame)):
+            return bad_request("a GET request may not contain the commands publish, rpc and send; use /emulation")
         token = find_token(query, request.all("authorization"), ())
         if isinstance(token, Refusal):
             return token
