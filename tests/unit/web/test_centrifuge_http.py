@@ -1,5 +1,6 @@
 """Tests for wsserver/web/centrifuge_http.py: Centrifuge clients over HTTP, message by message, in memory."""
 
+import json
 import time
 
 import centrifuge.protocol.client_pb2 as official
@@ -14,6 +15,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from wsserver.config.settings import Settings
 from wsserver.endpoints.centrifuge.executor import CONNECT_TIMEOUT, MAX_QUEUED_COMMANDS
 from wsserver.endpoints.centrifuge.permissions import Permissions
+from wsserver.hooks.messages import read_answered
 from wsserver.testing import MemoryServer
 from wsserver.wire.linger import LINGER
 
@@ -99,7 +101,9 @@ class OpeningTests:
         assert b'"connect":{"client":' in client.transport.written
 
     def test_executes_several_commands_of_the_first_message(self, server, path):
-        first = '{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"foo"}}\n{"id":3,"publish":{"channel":"foo"}}'
+        first = (
+            '{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"foo"}}\n{"id":3,"unsubscribe":{"channel":"foo"}}'
+        )
         replies = Stream(server, path, connect=None, first=first).receive()
         assert [reply["id"] for reply in replies] == [1, 2, 3]
 
@@ -128,6 +132,17 @@ class OpeningTests:
         client = send_request(server, method, path)
         assert client.response().startswith(b"HTTP/1.1 %d " % status)
         assert words in client.transport.written.decode()
+
+    @pytest.mark.parametrize(
+        "command", [{"publish": {"channel": "foo", "data": 1}}, {"rpc": {"data": 1}}, {"send": {"data": 1}}]
+    )
+    def test_a_link_can_neither_publish_nor_call_the_backend(self, server, command):
+        """A page of any site can make the browser send a GET request with the user's cookies, and without an Origin."""
+        first = '{"id":1,"connect":{}}\n' + json.dumps({"id": 2} | command)
+        stream = Stream(server, "/connection/sse", connect=None, first=first)
+        assert stream.head.startswith("HTTP/1.1 400 ")
+        assert b"a GET request may not" in stream.read()
+        assert not server.service.hub.clients.find()
 
     def test_a_message_over_the_limit_gets_413(self):
         server = make_server(max_message_size=100)
@@ -339,6 +354,31 @@ class ClosingTests:
         assert stream.ended
         assert stream.client.transport.lost
         assert not server.service.hub.clients.find()
+
+    def test_a_half_closed_connection_is_closed_after_the_replies_to_all_commands(self, server):
+        """The commands take several turns of the reactor."""
+        presence = [{"id": number, "presence": {"channel": "foo"}} for number in range(2, 301)]
+        body = "\n".join(map(json.dumps, [{"id": 1, "connect": {}}, *presence])).encode()
+        client = server.connect()
+        client.send(b"POST /connection/http_stream HTTP/1.0\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        client.transport.protocol.readConnectionLost()
+        server.clock.advance(0)
+        replies = client.response().partition(b"\r\n\r\n")[2] + bytes(client.transport.written)
+        assert [json.loads(line)["id"] for line in replies.splitlines()] == list(range(1, 301))
+        assert client.transport.lost
+
+    def test_a_half_closed_connection_is_closed_after_the_answer_of_the_backend(self, path, monkeypatch):
+        server = make_server(hook_rpc="http://127.0.0.1:1/")
+        answer = Deferred()
+        monkeypatch.setattr(server.service.hooks, "rpc", lambda *args, **more: answer)
+        stream = Stream(server, path).connected()
+        assert stream.send({"id": 2, "rpc": {}}) == 204
+        stream.client.transport.protocol.readConnectionLost()
+        stream.turn()
+        assert not stream.client.transport.lost
+        answer.callback(read_answered(b'{"result":{}}'))
+        assert [one["id"] for one in stream.receive()] == [2]
+        assert stream.client.transport.lost
 
     def test_the_end_is_logged_with_its_code(self, server, stream):
         lines = []

@@ -19,6 +19,8 @@ from zope.interface import implementer
 
 from wsserver.centrifugecodes import CONNECTION_CLOSED, SERVER_ERROR, centrifuge_code
 from wsserver.endpoints.centrifuge.codec import Codec
+from wsserver.endpoints.centrifuge.commands import Command
+from wsserver.endpoints.centrifuge.connection import Answer
 from wsserver.endpoints.centrifuge.executor import MAX_QUEUED_COMMANDS, Executor
 from wsserver.endpoints.centrifuge.permissions import ClientContext
 from wsserver.endpoints.centrifuge.replies import DisconnectPush
@@ -185,15 +187,20 @@ class HTTPStream(Executor, Output):
             self._end(code, reason)
 
     def half_closed(self) -> None:
-        """End the response after this turn: the client has closed its sending side, and may have disconnected."""
+        """End the response after the replies: the client has closed its sending side, and may have disconnected."""
         self._is_half_closed = True
         self.factory.work.submit_later(self)
 
     def finish_turn(self) -> None:
         """Send the replies that were collected in this turn."""
         super().finish_turn()
-        if self._is_half_closed:
+        if self._is_half_closed and not (self._has_work() or self._busy or self._unconfirmed):
             self._end(CONNECTION_CLOSED.code, CONNECTION_CLOSED.reason)
+
+    def _answer_late(self, answer: Answer, command: Command) -> None:
+        super()._answer_late(answer, command)
+        if self._is_half_closed:
+            self.factory.work.submit_later(self)
 
     def abandon(self) -> None:
         """Drop the connection without waiting until the client has read what was sent."""

@@ -185,10 +185,10 @@ def _data(publication: Publication) -> tuple[JSONText, Publication]:
 
 def _on_one_line(text: bytes) -> bytes:
     """
-    Replace the line ends in a JSON text by spaces: a line feed ends a reply in a frame, and either of both ends a line of
-    an event stream.
+    Replace the line ends in a JSON text by spaces.
 
-    This does not change the value: in JSON, they are only allowed as white space between tokens.
+    A line feed ends a reply in a frame, and both LF and CR end a line of an event stream. The value does not change: in
+    JSON, they are only allowed as white space between tokens.
     """
     return text.replace(b"\n", b" ").replace(b"\r", b" ")
 
