@@ -31,6 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("channel", metavar="CHANNEL", nargs="+", help="a channel to subscribe to")
     parser.add_argument("--count", type=_a_count, metavar="N", help="exit with status 0 after N messages")
     parser.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="receive only publications whose tags match, such as ticker:eq:BTC or price:gt:100; may be repeated, and "
+        "must all match; requires allow_tags_filter for the channels",
+    )
+    parser.add_argument(
         "--format",
         choices=[str(each) for each in Format],
         default=str(Format.RAW),
@@ -109,7 +117,11 @@ def subscribe(
     use_monotonic_clock(reactor)
     printer = _MessagePrinter(target, chosen, output, errors, reactor)
     path = "/ws?" + query_of(
-        chosen.channel, format=chosen.format, last_event_id=chosen.since, rewind=str(chosen.rewind or "")
+        chosen.channel,
+        format=chosen.format,
+        last_event_id=chosen.since,
+        rewind=str(chosen.rewind or ""),
+        filter=chosen.filter,
     )
     reactor.callWhenRunning(connect, target, path, token, printer, reactor)
     with _signals(printer, reactor):

@@ -1,6 +1,6 @@
 """Server URLs: the `--url` option of commands that connect to a running server."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote_plus, urlsplit
 
@@ -64,14 +64,16 @@ def parse_server_url(text: str) -> ServerURL:
     return ServerURL(parts.hostname, port or (443 if tls else 80), tls, parts.path.rstrip("/"))
 
 
-def query_of(channels: Iterable[str], **parameters: str) -> str:
+def query_of(channels: Iterable[str], **parameters: str | Sequence[str]) -> str:
     """
     Build the query of a subscription URL.
 
     Args:
         channels: channel names; each becomes a `channel=` parameter.
-        parameters: further parameters; those with an empty value are left out.
+        parameters: further parameters; those with an empty value are left out, and those with a list are repeated.
     """
-    pairs = [("channel", name) for name in channels] + [pair for pair in parameters.items() if pair[1]]
+    pairs = [("channel", name) for name in channels]
+    for name, values in parameters.items():
+        pairs += [(name, value) for value in ([values] if isinstance(values, str) else values) if value]
     # Bytes on the command line that are not UTF-8 are sent as they are; the server reports them.
     return "&".join(f"{name}={quote_plus(value, errors='surrogateescape')}" for name, value in pairs)

@@ -316,6 +316,19 @@ class SubscribeTests:
         assert status == 0
         assert json.loads(output).items() >= {"event": "gap", "channel": "foo"}.items()
 
+    def test_filter_prints_only_messages_whose_tags_match(self, start_server, subscriber):
+        server = start_server(api_key=KEY, channel=(("foo", {"allow_tags_filter": True}),))
+        url = f"http://127.0.0.1:{server.port}"
+        conditions = ("--filter", "ticker:in:BTC,ETH", "--filter", "price:gt:9")
+        one = subscriber("foo", "--url", url, "--count", "1", *conditions).subscribed()
+        for price in ("9", "10"):
+            tags = ("--tag", "ticker=ETH", "--tag", f"price={price}")
+            assert run("publish", "foo", price, "--url", url, "--api-key", KEY, *tags)[0] == 0
+        assert one.end() == (0, b"10\n")
+        status, _, errors = run("subscribe", "foo", "--url", url, "--filter", "ticker")
+        assert status == 1
+        assert "filter: expected KEY:CMP:VALUE" in errors
+
     def test_rewind_prints_the_last_messages_first(self, url, subscriber):
         for number in range(3):
             run("publish", "foo", f"{number}", "--api-key", KEY, "--url", url)

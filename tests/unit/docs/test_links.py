@@ -87,6 +87,7 @@ def test_every_flag_in_a_code_span_exists():
         "--count",
         "--since",
         "--rewind",
+        "--filter",
         "--format",
         "--token",
         "--claims",

@@ -5,7 +5,7 @@ import json
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsserver.hub.filters import (
@@ -322,6 +322,7 @@ NODES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(NODES, st.dictionaries(KEYS, TEXTS))
 def test_matches_what_a_plain_evaluation_matches(node, tags):
     try:
@@ -332,6 +333,7 @@ def test_matches_what_a_plain_evaluation_matches(node, tags):
     assert found.matches(tags) == evaluate(node, tags)
 
 
+@settings(deadline=None)
 @given(FULL, FULL)
 def test_exactly_one_of_less_equal_and_greater_is_true_for_two_numbers(one, two):
     results = [compiled(leaf(cmp, two)).matches({"a": one}) for cmp in ("lt", "gt", "lte", "gte")]
