@@ -901,18 +901,25 @@ cdef struct Index:
 
 
 cdef const char *DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"
-cdef uint64_t[2] hash_key
-hash_key[0], hash_key[1] = int.from_bytes(urandom(8), "little"), int.from_bytes(urandom(8), "little")
+cdef uint64_t[5] hash_key
+for number in range(5):
+    hash_key[number] = int.from_bytes(urandom(8), "little")
 
 
 cdef inline uint64_t bucket(const Index *index, const uint8_t *block) noexcept:
-    """Return the bucket of a block. The key is secret, so that nobody can make blocks with the same hash."""
-    cdef uint64_t low, high
-    memcpy(&low, block, 8)
-    memcpy(&high, block + 8, 8)
-    low = (low ^ hash_key[0]) * 0x9E3779B97F4A7C15ULL
-    low = ((low ^ (low >> 32)) + (high ^ hash_key[1])) * 0xC2B2AE3D27D4EB4FULL
-    return (low >> 32) & index.mask
+    """
+    Return the bucket of a block.
+
+    The key is secret and the function is universal, so nobody can make different blocks that share a bucket. Source:
+    "pair-multiply-shift" in M. Thorup, High Speed Hashing for Integers and Strings, https://arxiv.org/abs/1504.06804
+    """
+    cdef uint32_t[4] words
+    memcpy(words, block, BLOCK)
+    return (
+        (hash_key[0] + words[1]) * (hash_key[1] + words[0])
+        + (hash_key[2] + words[3]) * (hash_key[3] + words[2])
+        + hash_key[4]
+    ) >> 32 & index.mask
 
 
 cdef bint fill(Index *index, const uint8_t *base, Py_ssize_t start, Py_ssize_t count) noexcept:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 
 import pytest
 from fossil import apply_delta
@@ -121,6 +122,17 @@ class CreateDeltaTests:
     def test_repeated_content_takes_bounded_time(self, create, base):
         target = b"".join(base[: 20 + n % 7] + b"%d" % n for n in range(2000))
         made = create(base, target)
+        assert made is None or apply_delta(base, made) == target
+
+    def test_blocks_that_differ_only_in_their_last_byte_take_bounded_time(self, create):
+        """If they shared a bucket of the index, each of 60,000 look-ups would compare 32,000 blocks."""
+        known = b"0123456789ABCDEF"
+        base = b"a" * 256 * 1024 + known + b"a" * 256 * 1024
+        # What is known ends each part, so that the search does not stop after `MAX_INSERT`.
+        target = (b"c" + (b"a" * 15 + b"b") * 3840 + known) * 8
+        start = time.process_time()
+        made = create(base, target)
+        assert time.process_time() - start < 2
         assert made is None or apply_delta(base, made) == target
 
     @pytest.mark.parametrize("size", [MAX_INSERT, MAX_INSERT + 32])
