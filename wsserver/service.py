@@ -140,10 +140,11 @@ class WebSocketService(Service):
         self.authorizer = Authorizer(
             Access(self.hub.rules, loopback_only=False),
             tokens,
-            anonymous=settings.anonymous or settings.insecure,
+            anonymous=settings.anonymous,
             reactor=reactor,
             now=time.time,
             hooks=self.hooks,
+            insecure=settings.insecure,
         )
         """Decides which clients may subscribe to which channels."""
         self.endpoints = Router(

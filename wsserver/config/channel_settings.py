@@ -331,5 +331,5 @@ class ChannelSettings(ConnectionSettings):
         False,
         "Allow clients to connect without a token, to subscribe and publish to every channel, and to read its presence "
         "and history. A hook that is set still decides. Only for development: the server does not start if it listens "
-        "beyond loopback.",
+        "beyond loopback, and refuses clients that use another host name than localhost or a loopback address.",
     )

@@ -28,6 +28,8 @@ from wsserver.hub.clients import new_client_id
 from wsserver.hub.deferreds import MaybeDeferred, may_wait
 from wsserver.hub.names import NotAllowed
 from wsserver.hub.override import forces_events
+from wsserver.origins import is_loopback_host
+from wsserver.text import quote
 from wsserver.typing import ChannelName, Header, JSONText
 from wsserver.wire.http11 import Refusal, bad_request
 
@@ -142,6 +144,7 @@ class Authorizer:
         reactor: runs the expiry timers.
         now: returns UNIX time in seconds.
         hooks: asks the backend; None if there is none.
+        insecure: whether clients without a token may do everything, but only if they use a loopback host name.
     """
 
     def __init__(
@@ -153,11 +156,13 @@ class Authorizer:
         reactor: IReactorTime,
         now: Callable[[], float],
         hooks: Hooks | None = None,
+        insecure: bool = False,
     ) -> None:
         self.tokens = tokens
         self.hooks = hooks
         self._hook_events = frozenset() if hooks is None else hooks.events
-        self.anonymous = anonymous or tokens is None
+        self._insecure = insecure
+        self.anonymous = anonymous or insecure or tokens is None
         """Whether a client without a token is admitted as anonymous; else it is refused."""
         self.access = access
         """The channels open to clients without a token. The service sets it again once its addresses are known."""
@@ -269,6 +274,21 @@ class Authorizer:
         if refusal is None:
             return None
         return refusal if identity is ANONYMOUS else NotAllowed(f"{refusal.reason}; the token does not allow it either")
+
+    def refuse_host(self, host: str) -> NotAllowed | None:
+        """
+        Check whether clients may connect to a host name.
+
+        Args:
+            host: the Host header of the client's request.
+
+        Returns:
+            With --insecure, the reason why the name is refused if it is not a loopback name; otherwise None.
+        """
+        # Against DNS rebinding, as in `Access.refuse`.
+        if not self._insecure or is_loopback_host(host):
+            return None
+        return NotAllowed(f"with --insecure, host {quote(host)} is not allowed; connect to localhost")
 
     def hooks_for(self, event: str) -> Hooks | None:
         """Return the hooks if there is one for an event; None otherwise."""

@@ -5,6 +5,7 @@ import json
 import pytest
 from centrifuge_client import PATH, ask
 from http_api import api, ok
+from peers import TEXT, handshake_request
 from tokens import token
 from twisted.logger import formatEvent, globalLogPublisher
 
@@ -56,6 +57,20 @@ class InsecureTests:
         server = start_server(insecure=True)
         with server.connect() as peer:
             assert peer.request("/sse?channel=b", host="evil.example").status == 403
+
+    def test_a_centrifuge_client_connects_only_to_a_loopback_host(self, start_server):
+        """Publishing and reading history need no subscription, so the connection itself is refused."""
+        server = start_server(insecure=True)
+        with server.connect() as peer:
+            peer.send(handshake_request(PATH, "Origin: http://evil.example", replace={"Host": "evil.example"}))
+            assert peer.read_response().status == 101
+            peer.send_frame(TEXT, b'{"id": 1, "connect": {}}\n{"id": 2, "publish": {"channel": "b", "data": 1}}')
+            payload = peer.read_close().payload
+        assert payload[:2] == (3501).to_bytes(2)
+        assert b"connect to localhost" in payload
+        with server.open(PATH) as peer:
+            call(peer, "connect")
+            assert call(peer, "history", channel="b", limit=9)["publications"] == []
 
 
 class InsecureAPITests:

@@ -139,6 +139,9 @@ class Permissions:
             The permission or the refusal; a Deferred of it if a key or the backend's answer must be awaited. Without a
             token and without a connect hook, the client is anonymous or refused.
         """
+        refusal = self.authorizer.refuse_host(context.host)
+        if refusal is not None:
+            return BAD_REQUEST.because(refusal.reason)
         tokens, hooks = self.authorizer.tokens, self.authorizer.hooks_for("connect")
         if token:
             if tokens is None:
