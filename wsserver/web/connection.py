@@ -194,9 +194,15 @@ class HTTPConnection:
         else:
             response = self._server.paths[request.raw_path](request, body, self._peer)
         if waits(response):
-            response.addCallback(self._respond, request, lines)
+            response.addCallback(self._respond, request, lines).addErrback(self._failed)
         else:
             self._respond(response, request, lines)
+
+    def _failed(self, failure: Failure) -> None:
+        """Drop the connection, as for an exception of a request that does not wait: no timer would close it."""
+        _log.failure("a request failed", failure)
+        if self._transport is not None:
+            self._transport.abortConnection()
 
     def _respond(self, response: Response | StreamResponse, request: Request, lines: bytes) -> None:
         if self._transport is None:

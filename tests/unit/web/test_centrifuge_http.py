@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import formatEvent, globalLogPublisher
 
 from wsserver.config.settings import Settings
+from wsserver.endpoints.centrifuge.emulation import Emulation
 from wsserver.endpoints.centrifuge.executor import CONNECT_TIMEOUT, MAX_QUEUED_COMMANDS
 from wsserver.endpoints.centrifuge.permissions import Permissions
 from wsserver.hooks.messages import read_answered
@@ -297,6 +298,14 @@ class SessionTests:
 
     def test_the_id_of_another_process_gets_404_without_redis(self, stream):
         assert stream.send({}, node="another") == 404
+
+    def test_an_unexpected_failure_drops_the_connection(self, server, monkeypatch):
+        """Neither a timer nor a response would close it."""
+        done = Deferred()
+        monkeypatch.setattr(Emulation, "execute", lambda self, commands: done)
+        client = send_request(server, "POST", "/emulation", b'{"session":"x","data":"{}"}')
+        done.errback(RuntimeError("a bug"))
+        assert client.transport.aborted
 
     def test_only_the_page_that_has_connected_may_send(self, path):
         server = make_server(origin=(APP, "https://other.example"))
