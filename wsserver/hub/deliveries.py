@@ -18,7 +18,7 @@ import msgspec
 from twisted.logger import Logger
 
 from wsserver.hub.delta import DeltaKind
-from wsserver.hub.filters import FilteredKind
+from wsserver.hub.filters import Filter, FilteredKind
 from wsserver.hub.publication import Publication
 from wsserver.hub.send_queue import Batch
 from wsserver.typing import ChannelName
@@ -29,6 +29,7 @@ __all__ = [
     "DeltaDelivery",
     "FilteredDelivery",
     "cost_of",
+    "cost_of_filters",
     "deliver",
     "encode_frames",
     "log_failure",
@@ -40,6 +41,10 @@ _log = Logger(namespace="wsserver.hub")
 
 BYTES_PER_WRITE: Final = 16 * 1024
 """Number of bytes that count as one write to a subscriber; more bytes count as several writes."""
+
+
+EVALUATIONS_PER_WRITE: Final = 16
+"""Number of units of `Filter.cost` that count as one write to a subscriber."""
 
 
 class _DeltaEncoder:
@@ -178,6 +183,18 @@ def _skip(_: list[Any]) -> None:
 def cost_of(publications: Sequence[Any]) -> int:
     """Return the number of writes that serving one subscriber counts as, if it receives the data of all of them."""
     return 1 + sum(len(one.data) for one in publications if isinstance(one, Publication)) // BYTES_PER_WRITE
+
+
+def cost_of_filters(filters: Sequence[Filter], subscribers: int, publications: Sequence[Any]) -> int:
+    """
+    Return the number of writes that evaluating filters counts as, for each subscriber.
+
+    Args:
+        filters: the filters that are evaluated once for each publication.
+        subscribers: the number of subscribers with these filters.
+        publications: the publications and presence events.
+    """
+    return sum(one.cost for one in filters) * len(publications) // (EVALUATIONS_PER_WRITE * subscribers)
 
 
 def encode_frames(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tuple[Batch, bool]:

@@ -19,13 +19,14 @@ from wsserver.hub.deliveries import (
     DeltaDelivery,
     FilteredDelivery,
     cost_of,
+    cost_of_filters,
     deliver,
     encode_frames,
     log_failure,
     notify_missed,
 )
 from wsserver.hub.delta import DeltaKind
-from wsserver.hub.filters import FilteredKind
+from wsserver.hub.filters import Filter, FilteredKind
 from wsserver.typing import ChannelName
 
 __all__ = ["MAX_JOBS", "MAX_WRITES", "FanOut"]
@@ -97,6 +98,7 @@ class FanOut:
             publications: the publications and presence events, in order.
         """
         filtered: list[Any] = []
+        filters: list[Filter] = []
         for kind, alike in list(kinds.items()):
             subscribers = list(alike)
             if not subscribers:
@@ -104,6 +106,7 @@ class FanOut:
                 continue
             if type(kind) is FilteredKind:
                 filtered += subscribers
+                filters.append(kind.filter)
                 continue
             if kind is UNFRAMED:
                 self._start(channel, subscribers, partial(_receive, channel, tuple(publications)), len(publications))
@@ -118,7 +121,8 @@ class FanOut:
             if not whole:
                 self._start(channel, list(alike), partial(notify_missed, channel, True))
         if filtered:
-            self._start(channel, filtered, FilteredDelivery(channel, tuple(publications)), cost_of(publications))
+            cost = cost_of(publications) + cost_of_filters(filters, len(filtered), publications)
+            self._start(channel, filtered, FilteredDelivery(channel, tuple(publications)), cost)
 
     def missed(self, channel: ChannelName, subscribers: Iterable[Any], *, stream: bool) -> None:
         """

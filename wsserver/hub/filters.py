@@ -121,6 +121,11 @@ class Filter:
     def __hash__(self) -> int:
         return self._hash
 
+    @property
+    def cost(self) -> int:
+        """How long an evaluation takes, in units of about 0.3 us. It depends on the number of nodes."""
+        return 1 + len(self.text) // 128
+
     def matches(self, tags: Tags | None) -> bool:
         """Return whether a subscriber with this filter receives a publication with these tags; None for no tags."""
         return self._predicate(tags or _NO_TAGS)

@@ -279,6 +279,19 @@ class FilterTests:
             before = len(log)
         assert log == [(b"<%d>" % n, place) for n in (1, 2) for place in range(24) if place // 3 != n]
 
+    @pytest.mark.parametrize(("values", "turns"), [(1, 7), (1000, 100)])
+    def test_a_turn_has_fewer_subscribers_if_there_is_more_to_evaluate(self, values, turns):
+        """100 publications, and filters with few or many values."""
+        reactor = Turns()
+        text = ",".join(map(str, range(10, 10 + values)))
+        ones = [Subscriber(filtered("raw", f"n:in:{n},{text}")) for n in range(1000, 1100)]
+        FanOut(reactor, budget=100).publish("foo", kinds(*ones), tagged(*range(1000, 1100)))
+        passed = 0
+        while reactor.turn():
+            passed += 1
+        assert passed == turns - 1
+        assert [len(one.received) for one in ones] == [1] * 100
+
     def test_a_subscriber_that_leaves_between_two_turns_receives_nothing_more(self):
         reactor = Turns()
         ones = [Subscriber(filtered("raw", f"n:nin:{n}")) for n in range(3)]
