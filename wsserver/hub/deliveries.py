@@ -18,7 +18,7 @@ import msgspec
 from twisted.logger import Logger
 
 from wsserver.hub.delta import DeltaKind
-from wsserver.hub.filters import Filter, FilteredKind
+from wsserver.hub.filters import FilteredKind
 from wsserver.hub.publication import Publication
 from wsserver.hub.send_queue import Batch
 from wsserver.typing import ChannelName
@@ -43,8 +43,11 @@ BYTES_PER_WRITE: Final = 16 * 1024
 """Number of bytes that count as one write to a subscriber; more bytes count as several writes."""
 
 
-EVALUATIONS_PER_WRITE: Final = 16
+UNITS_PER_WRITE: Final = 16
 """Number of units of `Filter.cost` that count as one write to a subscriber."""
+
+BYTES_PER_UNIT: Final = 32
+"""Number of bytes for which the creation of a delta takes one unit of `Filter.cost`."""
 
 
 class _DeltaEncoder:
@@ -185,16 +188,22 @@ def cost_of(publications: Sequence[Any]) -> int:
     return 1 + sum(len(one.data) for one in publications if isinstance(one, Publication)) // BYTES_PER_WRITE
 
 
-def cost_of_filters(filters: Sequence[Filter], subscribers: int, publications: Sequence[Any]) -> int:
+def cost_of_filters(kinds: Sequence[FilteredKind], subscribers: int, publications: Sequence[Any]) -> int:
     """
-    Return the number of writes that evaluating filters counts as, for each subscriber.
+    Return the number of writes that evaluating filters, and creating deltas for each of them, counts as.
 
     Args:
-        filters: the filters that are evaluated once for each publication.
-        subscribers: the number of subscribers with these filters.
+        kinds: the kinds of subscribers whose filters are evaluated once for each publication.
+        subscribers: the number of subscribers of these kinds.
         publications: the publications and presence events.
+
+    Returns:
+        The number for each subscriber.
     """
-    return sum(one.cost for one in filters) * len(publications) // (EVALUATIONS_PER_WRITE * subscribers)
+    units = sum(one.filter.cost for one in kinds) * len(publications)
+    size = sum(len(one.data) for one in publications if isinstance(one, Publication))
+    units += sum(type(one.kind) is DeltaKind for one in kinds) * size // BYTES_PER_UNIT
+    return units // (UNITS_PER_WRITE * subscribers)
 
 
 def encode_frames(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tuple[Batch, bool]:

@@ -26,7 +26,7 @@ from wsserver.hub.deliveries import (
     notify_missed,
 )
 from wsserver.hub.delta import DeltaKind
-from wsserver.hub.filters import Filter, FilteredKind
+from wsserver.hub.filters import FilteredKind
 from wsserver.typing import ChannelName
 
 __all__ = ["MAX_JOBS", "MAX_WRITES", "FanOut"]
@@ -98,7 +98,7 @@ class FanOut:
             publications: the publications and presence events, in order.
         """
         filtered: list[Any] = []
-        filters: list[Filter] = []
+        filters: list[FilteredKind] = []
         for kind, alike in list(kinds.items()):
             subscribers = list(alike)
             if not subscribers:
@@ -106,7 +106,7 @@ class FanOut:
                 continue
             if type(kind) is FilteredKind:
                 filtered += subscribers
-                filters.append(kind.filter)
+                filters.append(kind)
                 continue
             if kind is UNFRAMED:
                 self._start(channel, subscribers, partial(_receive, channel, tuple(publications)), len(publications))

@@ -292,6 +292,20 @@ class FilterTests:
         assert passed == turns - 1
         assert [len(one.received) for one in ones] == [1] * 100
 
+    def test_a_turn_has_fewer_subscribers_if_each_filter_needs_deltas_of_its_own(self):
+        """With different filters, the bases are different."""
+        reactor = Turns()
+        ones = [DeltaSubscriber() for _ in range(10)]
+        for number, one in enumerate(ones):
+            one.kind = filtered(one.kind, f"n:nin:{number}")
+        large = Publication(b"x" * 10_000)
+        FanOut(reactor, budget=100).publish("foo", kinds(*ones), [large])
+        passed = 0
+        while reactor.turn():
+            passed += 1
+        assert passed == 1
+        assert [len(one.received) for one in ones] == [1] * 10
+
     def test_a_subscriber_that_leaves_between_two_turns_receives_nothing_more(self):
         reactor = Turns()
         ones = [Subscriber(filtered("raw", f"n:nin:{n}")) for n in range(3)]
