@@ -23,6 +23,7 @@ from wsserver.jsonfields import (
 __all__ = [
     "FOSSIL",
     "MAX_COMMANDS",
+    "MAX_SUBS",
     "REJECT_UNRECOVERED",
     "RPC",
     "Command",
@@ -37,10 +38,17 @@ __all__ = [
     "SubRefresh",
     "Subscribe",
     "Unsubscribe",
+    "check_subs",
 ]
 
 MAX_COMMANDS: Final = 1000
 """Maximum number of commands in a frame. Centrifugo does not limit this number, but the size of a frame to 64 KiB."""
+
+MAX_SUBS: Final = 1000
+"""
+Maximum number of channels in `Connect.subs`. No client has as many subscriptions here, but one that was connected to
+another server may.
+"""
 
 FOSSIL: Final = "fossil"
 """The only format of deltas, `Subscribe.delta`."""
@@ -63,6 +71,17 @@ def _check_uint64(name: str, value: int) -> None:
         raise ValueError(f"{name}: expected an integer from 0 to {2**64 - 1}")
 
 
+def check_subs(number: int) -> None:
+    """
+    Check the number of channels in `Connect.subs`.
+
+    Raises:
+        ValueError: there are more than `MAX_SUBS`.
+    """
+    if number > MAX_SUBS:
+        raise ValueError(f"subs: {number} channels, expected at most {MAX_SUBS}")
+
+
 class Connect(JSONStruct, frozen=True):
     """Connect to the server. This must be the first command."""
 
@@ -74,9 +93,10 @@ class Connect(JSONStruct, frozen=True):
     data: JSONField = None
 
     def __post_init__(self) -> None:
-        """Replace null subscriptions by empty ones, as Go's decoder does."""
+        """Check the number of subscriptions, and replace null ones by empty ones, as Go's decoder does."""
         JSONStruct.__post_init__(self)
         if self.subs:
+            check_subs(len(self.subs))
             force_setattr(self, "subs", replace_nulls(self.subs, Subscribe()))
 
 

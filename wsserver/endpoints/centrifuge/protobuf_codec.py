@@ -33,6 +33,7 @@ from wsserver.endpoints.centrifuge.commands import (
     SubRefresh,
     Subscribe,
     Unsubscribe,
+    check_subs,
 )
 from wsserver.endpoints.centrifuge.protobuf_schema import MESSAGES, message_class
 from wsserver.endpoints.centrifuge.replies import HistoryResult, Message, PresenceResult, SubscribeResult
@@ -182,6 +183,8 @@ def _parse_command(data: bytes) -> Command:
 
 
 def _connect(message: Any) -> Connect:
+    # Before the subscriptions are read, because that takes longer than to decode them.
+    check_subs(len(message.subs))
     # The library returns the entries of a map in any order.
     subs = {channel: _subscribe(message.subs[channel]) for channel in sorted(message.subs)}
     return Connect(message.token, message.name, message.version, subs, data=message.data or None)

@@ -141,6 +141,12 @@ class CommandTests:
         assert isinstance(parsed.request, Disconnect)
         assert "tf: 65538 bytes, expected at most 65536" in parsed.request.reason
 
+    def test_refuses_too_many_subscriptions_in_connect(self):
+        frame = encode_commands({"id": 1, "connect": {"subs": {str(number): {} for number in range(1001)}}})
+        (parsed,) = PROTOBUF.parse(frame)
+        assert isinstance(parsed.request, Disconnect)
+        assert "subs: 1001 channels, expected at most 1000" in parsed.request.reason
+
     def test_parses_all_commands_of_a_frame(self):
         parsed = PROTOBUF.parse(encode_commands(*(command for command, _ in COMMANDS)))
         assert [command.request for command in parsed] == [request for _, request in COMMANDS]
