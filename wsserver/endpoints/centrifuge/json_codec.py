@@ -9,7 +9,6 @@ Sources: `definitions/client.proto` of centrifugal/protocol, `client.go` of cent
 This module does not use Twisted, a clock or a socket.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Final
@@ -257,19 +256,20 @@ def _parse_command(line: bytes) -> Command:
     return Command(number, refused or request, len(line))
 
 
-_OUTERMOST: Final = re.compile(rb"([^{]*\{[^{\[]*).*[}\]]([^}\]]*\}[^}\]]*)", re.DOTALL)
-"""The start of a command up to its first inner object or array, and its end after the last one."""
-
-
 def _find_id(line: bytes) -> int:
     """
     Find the ID of a command that is nested too deeply; 0 if there is none.
 
-    SDKs write the ID before or after everything else.
+    SDKs write the ID before or after everything else. So everything between the first inner object or array and the end
+    of the last one is replaced. Not with a regular expression, which would take quadratic time for some texts.
     """
-    found = _OUTERMOST.fullmatch(line)
+    first, last = line.find(b"{"), line.rfind(b"}")
+    starts = {line.find(b"{", first + 1), line.find(b"[", first + 1)} - {-1}
+    end = max(line.rfind(b"}", 0, last), line.rfind(b"]", 0, last))
+    if not starts or last < 0:
+        return 0
     try:
-        return (decode(_Line, b"%bnull%b" % found.groups()).id or 0) if found is not None else 0
+        return decode(_Line, b"%bnull%b" % (line[: min(starts)], line[end + 1 :])).id or 0
     except ValueError:
         return 0
 

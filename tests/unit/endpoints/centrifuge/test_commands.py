@@ -114,6 +114,10 @@ BAD = [
     (b'{"id":1,"method":1,"params":{"channel":"c"}}', "expected one of the methods"),
     (b'{"id":1,"connect":[]}', "connect: expected an object, got an array"),
     (b'{"id":1,"connect":{"token":5}}', "connect.token: expected a string, got an integer"),
+    (
+        b'{"id":1,"connect":{"subs":{%b}}}' % b",".join(b'"%d":{}' % number for number in range(1001)),
+        "subs: 1001 channels, expected at most 1000",
+    ),
     (b'{"id":1,"connect":{"subs":[]}}', "connect.subs: expected an object, got an array"),
     (b'{"id":1,"connect":{"subs":{"a":1}}}', "connect.subs[...]: expected an object, got an integer"),
     (b'{"id":1,"subscribe":{"channel":["c"]}}', "subscribe.channel: expected a string, got an array"),
@@ -133,6 +137,8 @@ BAD = [
     (b'\xef\xbb\xbf{"id":1,"publish":{"channel":"c","data":1}}', "not JSON"),
     (b'{"id":1,"publish":{"channel":"c","data":NaN}}', "not JSON"),
     (b'{"id":1,"publish":{"channel":"c","data":' + b"[" * 100_000, "nested too deeply"),
+    # Of this text, a regular expression would take hours.
+    (b"{" + b" " * 1_000_000 + b"[" * 300, "nested too deeply"),
     (b'{"publish":{"channel":"c","data":' + b"[" * 300 + b"]" * 300 + b"}}", "nested too deeply"),
     (b'{"id":1,"subscribe":{"channel":"c","flag":9223372036854775808}}', "subscribe.flag: expected an integer"),
     (b'{"id":1,"subscribe":{"channel":"c","type":2147483648}}', "subscribe.type: expected an integer"),
