@@ -21,7 +21,7 @@ _WARNINGS = {
     "insecure": "clients need no token, and may use every channel; for development only (--insecure)",
     "api_insecure": "the HTTP API accepts calls without a key; for development only (--api-insecure)",
     "token_no_expiry": "tokens without exp are accepted, and are valid until the key is replaced (--token-no-expiry)",
-    "token_secret_weak": "short secrets are permitted: with a token, they can be guessed (--token-secret-weak)",
+    "token_secret_weak": "short secrets are permitted, and can be guessed from a token (--token-secret-weak)",
 }
 """Name of an insecure option -> its effect."""
 

@@ -213,7 +213,9 @@ def a_web_url(example: str) -> Callable[[str], str]:
         except ValueError:
             known = False
         plain = re.fullmatch(r"[!-~]{1,2048}", text) and "#" not in text
-        if text and not (known and plain and "@" not in parts.netloc):
+        if text and known and "@" in parts.netloc:
+            raise ValueError(f"expected a URL without a user name and password, such as {example}")
+        if text and not (known and plain):
             raise ValueError(f"expected a URL such as {example}")
         return text
 

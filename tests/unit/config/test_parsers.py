@@ -1,4 +1,4 @@
-"""Tests for wsserver/config/parsers.py: durations, sizes and time zones."""
+"""Tests for wsserver/config/parsers.py: durations, URLs, sizes and time zones."""
 
 import sys
 import zoneinfo
@@ -50,6 +50,15 @@ class DurationTests:
         assert parse_duration("2", 1, 2) == 2
         with pytest.raises(ValueError, match=r"^expected a time from 1s to 2s$"):
             parse_duration("2.000001", 1, 2)
+
+
+class WebUrlTests:
+    """URLs of hooks and keys."""
+
+    def test_a_url_with_a_password_is_refused_with_this_reason(self):
+        url = "http://user:password@h/connect"
+        problem = f"expected a URL without a user name and password, such as http://127.0.0.1:3000/connect, not {url!r}"
+        assert refused(flags={"hook_connect": [url]}) == ("--hook-connect", problem)
 
 
 class SizeTests:

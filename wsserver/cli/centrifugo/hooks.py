@@ -11,6 +11,8 @@ __all__ = ["DEFAULTS", "Hooks"]
 DEFAULTS: Final[Mapping[str, Any]] = {"timeout": "1s"}
 """The defaults of a proxy's options that are not false, zero or empty."""
 
+_STATIC_HEADERS: Final = "http.static_headers"
+
 
 class Hooks:
     """
@@ -72,4 +74,10 @@ class Hooks:
         for header in proxy.take_texts("http_headers"):
             if header.lower() not in FORWARDED:
                 proxy.note("http_headers", f"no counterpart for {header}: hooks forward a fixed list of headers")
+        if any(name.startswith(f"{_STATIC_HEADERS}.") for name in proxy):
+            # One note for all of them; their values may be secrets.
+            proxy.drop(_STATIC_HEADERS)
+            proxy.note(
+                _STATIC_HEADERS, "no counterpart: put a secret into the URL of the hook, as http://host/path?key=..."
+            )
         return url if url.startswith(("http://", "https://")) else ""

@@ -269,7 +269,7 @@ class _Conversion:
         if timeouts and timeouts != {1.0}:
             self._set("hook_timeout", max(timeouts), "client.proxy.connect.timeout")
         if len(timeouts) > 1:
-            source.note("proxies", f"one timeout for all hooks: {show_duration(max(timeouts))}")
+            source.note("timeout of proxies", f"all hooks have the longest one: {show_duration(max(timeouts))}")
         tables = self._result.tables
         for _, keys in tables:
             for event in ("subscribe", "publish"):

@@ -461,7 +461,19 @@ class HookTests:
         namespace = {"name": "ns", "subscribe_proxy_enabled": True, "publish_proxy_enabled": True}
         found = convert({"channel": {"proxy": proxy, "namespaces": [namespace]}})
         assert found.options["hook_timeout"] == "3s"
-        assert "proxies: one timeout for all hooks: 3s" in [f"{note.option}: {note.reason}" for note in found.notes]
+        assert "timeout of proxies: all hooks have the longest one: 3s" in [
+            f"{note.option}: {note.reason}" for note in found.notes
+        ]
+
+    def test_static_headers_get_one_note_without_their_values(self):
+        proxy = {"endpoint": "http://h/s", "http": {"static_headers": {"X-Key": "k", "X-Other": "o"}}, "enabled": True}
+        found = convert({"client": {"proxy": {"connect": proxy}}})
+        assert [(note.option, note.reason) for note in found.notes if "header" in note.option] == [
+            (
+                "client.proxy.connect.http.static_headers",
+                "no counterpart: put a secret into the URL of the hook, as http://host/path?key=...",
+            )
+        ]
 
     def test_a_hook_has_one_url(self):
         namespaces = [
