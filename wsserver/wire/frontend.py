@@ -366,6 +366,9 @@ class Frontend(Protocol):
         if self._http is None:
             self._http = self._factory.http(self.transport.getPeer(), self)
             self._http.makeConnection(self.transport)
+        if self._half_closed:
+            # An endless response must end, although the client closed its sending side before the response began.
+            self._http.half_closed()
         self._http.serve(request, body)
         self._dispatching = False
 

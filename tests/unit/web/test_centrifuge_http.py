@@ -18,6 +18,7 @@ from wsserver.endpoints.centrifuge.executor import CONNECT_TIMEOUT, MAX_QUEUED_C
 from wsserver.endpoints.centrifuge.permissions import Permissions
 from wsserver.hooks.messages import read_answered
 from wsserver.testing import MemoryServer
+from wsserver.wire.limits import PIECES_PER_TURN
 from wsserver.wire.linger import LINGER
 
 SECRET = "secret " * 6
@@ -374,6 +375,21 @@ class ClosingTests:
         server.clock.advance(0)
         replies = client.response().partition(b"\r\n\r\n")[2] + bytes(client.transport.written)
         assert [json.loads(line)["id"] for line in replies.splitlines()] == list(range(1, 301))
+        assert client.transport.lost
+
+    @pytest.mark.parametrize(
+        "target",
+        ["/connection/uni_sse", "/connection/sse?cf_connect={%22id%22:1,%22connect%22:{}}", "/sse?channel=foo"],
+    )
+    def test_a_connection_is_closed_that_was_half_closed_before_the_server_reached_its_request(self, server, target):
+        others = server.connect()
+        others.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n" * (PIECES_PER_TURN + 1))
+        client = server.connect()
+        client.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert not client.transport.written
+        client.transport.protocol.readConnectionLost()
+        server.clock.advance(0)
+        assert client.response().startswith(b"HTTP/1.1 200 ")
         assert client.transport.lost
 
     def test_a_half_closed_connection_is_closed_after_the_answer_of_the_backend(self, path, monkeypatch):
