@@ -347,6 +347,9 @@ class Frontend(Protocol):
         self._replace_protocol(endpoint)
         endpoint.makeConnection(self.transport)
         endpoint.begin(request, accept, rest)
+        if self._half_closed:
+            # As for a WebSocket whose client closes its sending side later: it cannot answer a Close frame.
+            endpoint.dropConnection()
 
     def _replace_protocol(self, endpoint: ServerProtocol) -> None:
         """Make the endpoint the transport's protocol, in place of the frontend."""

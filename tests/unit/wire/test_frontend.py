@@ -338,6 +338,21 @@ class HandshakeTests:
         client.response()
         assert client.messages() == ["early"]
 
+    @pytest.mark.parametrize("path", ["/echo", "/ws?channel=a", "/connection/websocket"])
+    def test_closes_a_websocket_whose_client_was_half_closed_before_the_server_reached_its_handshake(self, path):
+        """On a busy server, and without pings, the connection would stay open forever."""
+        server = MemoryServer(Settings(ping_interval=0, channel_allow=("a",)))
+        server.connect().send(GET * (PIECES_PER_TURN + 1))
+        client = server.connect()
+        client.send(client.head(path) + build_frame(1, b"early"))
+        assert not client.transport.written
+        client.transport.protocol.readConnectionLost()
+        server.clock.advance(0)
+        assert client.response().startswith(b"HTTP/1.1 101 ")
+        if path == "/echo":
+            assert client.messages() == ["early"]
+        assert client.transport.lost
+
     @pytest.mark.parametrize("path", ["/", "/ws", "/chat", "/websocket/server.php", "/echo/x"])
     def test_answers_commands_at_any_path_with_the_catch_all(self, path):
         """The catch-all endpoint serves every path that has no endpoint of its own."""
