@@ -17,13 +17,6 @@ PROFILES = profiles()
 RECORD = "to record the answers anew: make centrifugo-diff UPDATE=1"
 
 
-def table_of(page):
-    """Return the rows of the table of differences in a page of the reference."""
-    text = (DOCS / "reference" / page).read_text("utf-8").partition("## Differences from Centrifugo")[2]
-    rows = [line.strip("|").split(" | ") for line in text.split("\n") if line.startswith("|")]
-    return [[cell.strip() for cell in row] for row in rows[2:]]
-
-
 # The profile `moved` has a short secret.
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 @pytest.mark.parametrize(
@@ -79,15 +72,6 @@ class DifferencesTests:
     def test_each_intended_difference_is_shown_by_a_sequence_or_says_why_not(self):
         shown = {reason for step in STEPS for reason in step.reasons}
         assert [one["feature"] for one in DIFFERENCES if (one["feature"] in shown) == ("not_shown" in one)] == []
-
-    def test_the_page_about_the_protocol_lists_them_with_their_reasons(self):
-        listed = [(row[0], row[-1]) for row in table_of("centrifuge.md")]
-        assert listed == [(one["feature"], one["reason"]) for one in DIFFERENCES if one["page"] == "centrifuge.md"]
-
-    @pytest.mark.parametrize("page", ["http-api.md", "tokens.md"])
-    def test_the_other_pages_list_those_that_the_sequences_show(self, page):
-        listed = {row[0] for row in table_of(page)}
-        assert {one["feature"] for one in DIFFERENCES if one["page"] == page} <= listed
 
     def test_there_are_more_sequences_than_the_page_says(self):
         text = (DOCS / "reference" / "centrifuge.md").read_text("utf-8")
