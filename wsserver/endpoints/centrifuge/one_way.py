@@ -125,6 +125,8 @@ class OneWayProtocol(_OneWay, CentrifugeProtocol):
 
     choose_codec = staticmethod(lambda query, offered: ONE_WAY)  # noqa: ARG005
 
+    choose_subprotocol = staticmethod(lambda offered: ONE_WAY.subprotocol if ONE_WAY.subprotocol in offered else None)
+
     def __init__(self) -> None:
         super().__init__()
         self.codec = ONE_WAY

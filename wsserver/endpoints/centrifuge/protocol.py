@@ -32,6 +32,9 @@ class CentrifugeProtocol(Executor, SubscriberProtocol):
     choose_codec = staticmethod(choose_codec)
     """Chooses the form of the protocol, given the parameters of the URL and the subprotocols; or refuses both."""
 
+    choose_subprotocol = staticmethod(choose_subprotocol)
+    """Chooses the subprotocol of the form, given those that the client offers; None for none."""
+
     def __init__(self) -> None:
         super().__init__()
         self._is_receiving = False
@@ -65,7 +68,7 @@ class CentrifugeProtocol(Executor, SubscriberProtocol):
         self.context = ClientContext(caller, handshake.host)
         self.token = token or ""
         chosen = super().onConnect(request)
-        return choose_subprotocol(offered) or select_subprotocol(chosen, offered)
+        return self.choose_subprotocol(offered) or select_subprotocol(chosen, offered)
 
     def onOpen(self) -> None:
         """Wait for the `connect` command."""

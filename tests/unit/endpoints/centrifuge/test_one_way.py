@@ -54,6 +54,18 @@ class OneWayTests:
         delta = second["data"].encode()
         assert apply_delta(first["data"].encode(), delta) == json.dumps(texts[1]).encode()
 
+    @pytest.mark.parametrize(
+        ("offered", "chosen"),
+        [
+            ("centrifuge-json", "centrifuge-json"),
+            ("centrifuge-protobuf", ""),
+            ("centrifuge-protobuf, centrifuge-json", "centrifuge-json"),
+        ],
+    )
+    def test_speaks_json_only(self, server, offered, chosen):
+        client = Client(server, PATH, {"Sec-WebSocket-Protocol": offered})
+        assert client.head.decode().partition("Sec-WebSocket-Protocol: ")[2] == chosen
+
     def test_the_url_may_contain_the_first_message(self, server):
         client = Client(server, f"{PATH}?cf_connect={quote(json.dumps({'subs': {'foo': {}}}))}")
         assert "foo" in client.receive()[0]["connect"]["subs"]
