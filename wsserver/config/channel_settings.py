@@ -232,8 +232,8 @@ class ChannelSettings(ConnectionSettings):
         a_web_url("http://127.0.0.1:3000/channel"),
         "",
         "URL of the channel hook: the server reports that a channel has its first subscriber (occupied), and that it "
-        "has had none for 5 s (vacated), in all servers together that share a Redis. It retries until your backend "
-        "accepts the report.",
+        "has had none for 5 s (vacated). Servers that share a Redis count their subscribers together. The server "
+        "retries until your backend accepts the report.",
         metavar="URL",
     )
     # Precedent: Centrifugo 1 s.

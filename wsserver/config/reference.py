@@ -74,7 +74,9 @@ def _section(option: Option) -> str:
 
 
 def _channel_text(option: Option) -> str:
-    return _markdown(option.help) if option.name not in TABLE else f"As {_link(TABLE[option.name])}."
+    if TABLE.get(option.name) is option:
+        return f"As {_link(option)}."
+    return _markdown(option.help)
 
 
 def _default(option: Option) -> str:

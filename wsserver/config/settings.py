@@ -154,7 +154,10 @@ BY_CHANNEL: Mapping[str, Option] = {
             ("publish", "Whether Centrifuge clients may publish, as with --channel-publish."),
             ("allow_subscribe_for_client", "Whether clients may subscribe, as with --channel-allow."),
             ("allow_publish_for_subscriber", "Whether subscribers may publish, but no other clients."),
-            ("allow_publish_for_client", "Whether clients may publish without being subscribed or permitted to."),
+            (
+                "allow_publish_for_client",
+                "Whether clients may publish, even if they are not and may not be subscribed.",
+            ),
             ("allow_presence_for_client", "Whether clients may read the presence without being subscribed."),
             ("allow_history_for_client", "Whether clients may read the history without being subscribed."),
             ("allow_tags_filter", "Whether subscribers may filter the publications by their tags."),
@@ -180,8 +183,8 @@ BY_CHANNEL: Mapping[str, Option] = {
                 )
             ),
             ("join_leave", "Whether subscribers receive join and leave events, if the channel has presence."),
-            ("hook_subscribe", "Whether the hook of --hook-subscribe is asked about the channel."),
-            ("hook_publish", "Whether the hook of --hook-publish is asked about the channel."),
+            ("hook_subscribe", "Whether the server may ask the hook of --hook-subscribe about the channel."),
+            ("hook_publish", "Whether the server may ask the hook of --hook-publish about the channel."),
         )
     },
 }

@@ -129,6 +129,11 @@ def test_the_options_reference_is_what_make_docs_generates():
     assert (ROOT / "docs/reference/options.md").read_text("utf-8") == options_page()
 
 
+@pytest.mark.parametrize(("name", "text"), [("history_size", "As [`--history-size`]"), ("hook_publish", "Whether ")])
+def test_only_a_key_of_a_channel_table_that_is_also_an_option_refers_to_the_option(name, text):
+    assert f"\n| `{name}` | {text}" in (ROOT / "docs/reference/options.md").read_text("utf-8")
+
+
 CHANGED = (ROOT / "CHANGELOG.md").read_text("utf-8").partition("### Changed")[2].partition("### Fixed")[0]
 NEW_PATHS = re.findall(r"`(wsserver(?:\.\w+)+)", " ".join(re.findall(r"^\|[^|]*\|([^|]*)\|$", CHANGED, re.MULTILINE)))
 
