@@ -40,6 +40,8 @@ class Tick(NamedTuple):
     """Whether the store knows which channels have subscribers in this process. If not, the caller has to update all."""
     events: int
     """Number of queued events."""
+    more: bool = False
+    """Whether more is due than was done, because one call is limited: the caller calls again without waiting."""
 
 
 class OccupancyStore(Protocol):

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from wsserver.errors import BrokerDown
 from wsserver.hub.channel_events import ChannelEvent
 from wsserver.hub.deferreds import as_deferred
-from wsserver.hub.occupancy import BATCH, OccupancyStore
+from wsserver.hub.occupancy import BATCH, OccupancyStore, Tick
 from wsserver.typing import ChannelName
 
 __all__ = ["MAX_BACKOFF", "OccupancyReporter"]
@@ -133,14 +133,19 @@ class OccupancyReporter:
 
     @inlineCallbacks
     def _tick(self) -> Generator[Any, Any, None]:
-        if not self._is_up():
-            # The changes stay in `_changed`.
-            return
-        try:
-            tick = yield as_deferred(self._store.tick())
-        except BrokerDown as error:
-            self._log_delay(error)
-            return
+        while self._is_up() and not self._stopping:
+            # While Redis is down, the changes stay in `_changed`.
+            try:
+                tick = yield as_deferred(self._store.tick())
+            except BrokerDown as error:
+                self._log_delay(error)
+                return
+            yield self._ticked(tick)
+            if not tick.more:
+                return
+
+    @inlineCallbacks
+    def _ticked(self, tick: Tick) -> Generator[Any, Any, None]:
         self._delayed = False
         if not tick.known:
             self._changed |= dict.fromkeys(self._channels())

@@ -93,7 +93,7 @@ class RedisOccupancy:
         mine = self._id
 
         def read(found: Sequence[Any]) -> Any:
-            known, dead, events = found
+            known, dead, events, vacated = found
             if mine != self._id:
                 # Renewed meanwhile.
                 return Tick(False, events)
@@ -102,12 +102,16 @@ class RedisOccupancy:
                 return self.tick()
             was_new, self._is_new = self._is_new, False
             removed = gatherResults([self._remove(node) for node in dead], consumeErrors=True)
-            return removed.addCallbacks(lambda _: Tick(not was_new, events), first_cause)
+
+            def done(numbers: Sequence[int]) -> Tick:
+                return Tick(not was_new, events, BATCH in (vacated, *numbers))
+
+            return removed.addCallbacks(done, first_cause)
 
         return self._tick.call(keys, arguments).addCallback(read)
 
     def _remove(self, node: bytes) -> "Deferred[Any]":
-        """Remove the channels of a dead process: at most `BATCH`; the next `tick` removes more."""
+        """Remove the channels of a dead process: at most `BATCH`; the next `tick` removes more. Return their number."""
         return self._forget.call(
             [_DEAD, _channels_key(node.decode("ascii")), _COUNTS, _VACATING], (node, milliseconds(VACATE_DELAY), BATCH)
         )

@@ -67,16 +67,18 @@ if ARGV[2] == '1' or redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   redis.call('ZADD', KEYS[1], now, ARGV[1])
 end
 local room = math.min(ARGV[5] - redis.call('LLEN', KEYS[6]), tonumber(ARGV[6]))
+local vacated = 0
 if room > 0 then
   for _, channel in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, room)) do
     redis.call('ZREM', KEYS[5], channel)
     redis.call('RPUSH', KEYS[6], 'vacated:' .. string.format('%.0f', now) .. ':' .. channel)
+    vacated = vacated + 1
   end
 end
 for _, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, ARGV[4])
 end
-return {known, redis.call('SRANDMEMBER', KEYS[2], 10), redis.call('LLEN', KEYS[6])}
+return {known, redis.call('SRANDMEMBER', KEYS[2], 10), redis.call('LLEN', KEYS[6]), vacated}
 """
 )
 """
@@ -87,7 +89,7 @@ ARGV: the process's id; 1 to add it to the list of processes, empty if it must b
 call after which a process counts as dead; the TTL of the keys in milliseconds; the maximum number of events; the
 maximum number of channels to vacate.
 Returns 1 if the process is in the list; up to 10 dead processes, whose channels have to be removed; the number of
-events.
+events; the number of vacated channels.
 """
 
 FORGET = (
@@ -103,6 +105,7 @@ end
 if #channels < tonumber(ARGV[3]) then
   redis.call('SREM', KEYS[1], ARGV[1])
 end
+return #channels
 """
 )
 """
@@ -111,6 +114,7 @@ Remove the channels of a dead process, and the process when none are left.
 KEYS: dead; channels of the process; counts; vacating.
 ARGV: the process's id; the delay in milliseconds after which a channel without subscribers is vacated; the maximum
 number of channels to remove.
+Returns the number of removed channels.
 """
 
 TAKE = """

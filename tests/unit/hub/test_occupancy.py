@@ -318,6 +318,20 @@ class OutageTests:
         process.wait(5)
         assert process.backend.events == ["+a"]
 
+    def test_what_exceeds_one_call_is_done_without_waiting(self, clock):
+        """Otherwise, 50,000 vacated channels would take minutes."""
+        store, calls = Store(clock), []
+        process = Process(clock, store)
+
+        def tick():
+            calls.append(round(clock.seconds()))
+            return Tick(True, 0, len(calls) % 4 != 0)
+
+        store.tick = tick
+        process.wait(6)
+        assert calls == [*[calls[0]] * 4, *[calls[4]] * 4]
+        assert calls[4] > calls[0]
+
     def test_events_stay_queued_while_the_store_is_down(self, clock):
         process = Process(clock, Store(clock))
         process.backend.accepts = False
