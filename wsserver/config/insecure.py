@@ -25,10 +25,14 @@ _WARNINGS = {
 }
 """Name of an insecure option -> its effect."""
 
+_ANY_PAGE = "every page that a browser on this machine shows can use every channel (--allow-any-origin-insecure)"
+"""The effect of two insecure options together."""
+
 
 def describe_insecure_options(settings: "Settings") -> list[str]:
     """Return a sentence for the log for each insecure option that is set."""
-    return [warning for name, warning in _WARNINGS.items() if getattr(settings, name)]
+    warnings = [warning for name, warning in _WARNINGS.items() if getattr(settings, name)]
+    return [*warnings, _ANY_PAGE] if settings.insecure and settings.allow_any_origin_insecure else warnings
 
 
 def refuse_exposed_interface(settings: "Settings") -> None:

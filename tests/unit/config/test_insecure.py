@@ -41,3 +41,10 @@ def test_an_interface_beyond_loopback_is_refused_when_the_settings_are_loaded(na
     for interface in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
         assert load({name: ["true"], "interface": [interface]}).interface == interface
     assert load({name: ["true"], "interface": ["0.0.0.0"], "listen": ["tcp:0"]}).listen
+
+
+def test_insecure_together_with_any_origin_has_a_warning_of_its_own():
+    """Then a page of any site controls the server of a developer who visits it."""
+    warnings = describe_insecure_options(load({"insecure": ["true"], "allow_any_origin_insecure": ["true"]}))
+    assert "every page that a browser on this machine shows can use every channel" in warnings[-1]
+    assert len(warnings) == 2
