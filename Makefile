@@ -126,6 +126,7 @@ fuzz-protobuf: $(VENV)/installed
 # Compare the answers with those of Centrifugo, which is compiled the first time. UPDATE=1 records them.
 centrifugo-diff: $(VENV)/installed
 	$(BIN)/python tests/differential/record.py $(if $(UPDATE),--update)
+	$(BIN)/python -m pytest -m centrifugo tests/integration
 
 clean:
 	rm -rf $(VENV) build dist $(REPORTS) *.egg-info .coverage*

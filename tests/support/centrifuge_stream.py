@@ -72,7 +72,7 @@ class Stream:
         body = self.read()
         if not self.is_events:
             assert body.endswith(b"\n") or not body
-            return [json.loads(line) for line in body.splitlines()]
+            return [json.loads(line) for line in body.split(b"\n") if line]
         body = body.removeprefix(b"\r\n")
         # In an event stream, CR ends a line, too.
         assert b"\r" not in body

@@ -84,7 +84,7 @@ def test_the_converted_configuration_serves_the_unchanged_client(page, tmp_path)
         check_the_client(page, tmp_path)
 
 
-@pytest.mark.skipif(not CENTRIFUGO.exists(), reason="Centrifugo is not compiled; make centrifugo-diff does it")
+@pytest.mark.centrifugo
 def test_centrifugo_serves_the_client_with_the_same_result(page, tmp_path):
     with running(page(f"{CENTRIFUGO} --config config.json", stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)):
         check_the_client(page, tmp_path)

@@ -43,8 +43,13 @@ def write_lines(payload: bytes) -> bytes:
 
 
 def write_events(payload: bytes) -> bytes:
-    """Return replies and pushes, which are separated by line feeds, as one Server-Sent Event each."""
-    return b"data: %b\n\n" % payload.replace(b"\n", b"\n\ndata: ")
+    """
+    Return replies and pushes, which are separated by line feeds, as one Server-Sent Event each.
+
+    A carriage return also ends a line of an event stream, so it is replaced by a space. This does not change the value:
+    in JSON, it is only allowed as white space between tokens.
+    """
+    return b"data: %b\n\n" % payload.replace(b"\r", b" ").replace(b"\n", b"\n\ndata: ")
 
 
 def write_delimited(payload: bytes) -> bytes:

@@ -184,12 +184,11 @@ def _data(publication: Publication) -> tuple[JSONText, Publication]:
 
 def _on_one_line(text: bytes) -> bytes:
     """
-    Replace the line ends in a JSON text by spaces.
+    Replace the line feeds of a JSON text by spaces, because a line feed ends a reply in a frame.
 
-    A line feed ends a reply in a frame, and both LF and CR end a line of an event stream. The value does not change: in
-    JSON, they are only allowed as white space between tokens.
+    This does not change the value: in JSON, a line feed is only allowed as white space between tokens.
     """
-    return text.replace(b"\n", b" ").replace(b"\r", b" ")
+    return text.replace(b"\n", b" ")
 
 
 class _Line(msgspec.Struct, frozen=True):

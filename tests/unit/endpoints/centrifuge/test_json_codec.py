@@ -84,7 +84,7 @@ class EncodingTests:
             # Data that a client or the API published as JSON: a string stays a string, with or without history.
             (Publication(b'"42"', 1, "e", json=True), '{"data":"42","offset":1}'),
             (Publication(rb'"\u0034\ud83d"', json=True), r'{"data":"\u0034\ud83d"}'),
-            (Publication(b'{"a":\r\n 1.10}', json=True), '{"data":{"a":   1.10}}'),
+            (Publication(b'{"a":\r\n 1.10}', json=True), '{"data":{"a":\r  1.10}}'),
             (Publication(b"42", 1, "e", json=True), '{"data":42,"offset":1}'),
             (Publication(b"null", 1, "e", json=True), '{"data":null,"offset":1}'),
             (Publication(b"0", 0, "", json=True), '{"data":0}'),
@@ -124,5 +124,5 @@ class EncodingTests:
     def test_encodes_arbitrary_data_as_json_on_one_line(self, data, offset):
         """A newline separates messages."""
         written = JSON.publications([Publication(data, offset, "e")])
-        assert len(written.splitlines()) == 1
+        assert b"\n" not in written
         json.loads(written)
