@@ -68,7 +68,9 @@ class JSONCodec:
 
     def reply(self, number: int, result: Message) -> bytes:
         """Write the reply to a command."""
-        return b'{"id":%d,"%b":%b}' % (number, result.name, _write(result))
+        # The results of most commands, which are publications, have no fields.
+        written = _write(result) if result.__struct_fields__ else b"{}"
+        return b'{"id":%d,"%b":%b}' % (number, result.name, written)
 
     def error_reply(self, number: int, error: Error) -> bytes:
         """Write the error reply to a command."""
@@ -156,8 +158,10 @@ def _value(value: Any) -> bytes:
 
 def _publication(publication: Publication) -> bytes:
     """Write a publication as a JSON object."""
-    data, shown = _data(publication)
-    return shown.as_object(JSONText(_on_one_line(data)))
+    data = publication.as_json()
+    if data is None:
+        data, publication = _data(publication)
+    return publication.as_object(JSONText(_on_one_line(data)))
 
 
 def _delta_publication(publication: Publication, base: Publication | None) -> bytes:
