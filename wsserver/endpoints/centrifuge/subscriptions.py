@@ -218,14 +218,25 @@ class Channels:
             BrokerDown: the broker is unavailable; the client is not subscribed.
             InvalidFilter: the client's filter is invalid, or filters are not enabled for the channel.
         """
-        subscribe = partial(self._subscribe, grant, request, server_side, limit or self._permissions.pages.limit)
-        _, rewinds = rewind_of(request, grant, self._hub.rules.for_channel(grant.channel))
+        rewind, rewinds = rewind_of(request, grant, self._hub.rules.for_channel(grant.channel))
+        limit = limit or self._permissions.pages.limit
+        subscribe = partial(
+            self._subscribe, grant, request, server_side=server_side, limit=limit, rewind=rewind, rewinds=rewinds
+        )
         if rewinds or not request.recover:
             return subscribe(None)
         return then(self._fill_in_epoch(grant.channel, Position(request.offset, request.epoch)), subscribe)
 
     def _subscribe(
-        self, grant: SubscribeGrant, request: Subscribe, server_side: bool, limit: ReadLimit, since: Position | None
+        self,
+        grant: SubscribeGrant,
+        request: Subscribe,
+        since: Position | None,
+        *,
+        server_side: bool,
+        limit: ReadLimit,
+        rewind: int,
+        rewinds: bool,
     ) -> MaybeDeferred[SubscribeResult | Error]:
         channel = grant.channel
         if self._closed:
@@ -236,13 +247,11 @@ class Channels:
             return ALREADY_SUBSCRIBED
         events = self._permissions.receives_events(self.context, grant, requested=request.join_leave)
         found = compile_filter(request.tf, "tf") if request.tf is not None and not server_side else None
-        rule = self._hub.rules.for_channel(channel)
-        delta = rule.delta if request.delta == FOSSIL else "off"
+        delta = self._hub.rules.for_channel(channel).delta if request.delta == FOSSIL else "off"
         subscription = ChannelSubscription(
             self, grant, self._info(grant), events=events, server_side=server_side, delta=delta, filter_=found
         )
         self.subscriptions[channel] = subscription
-        rewind, rewinds = rewind_of(request, grant, rule)
         try:
             joined = self._hub.subscribe(
                 channel, subscription, since=since, positioned=True, limit=limit, rewind=rewind
