@@ -49,7 +49,7 @@ KINDS = {
     "because": "close",
     "_close": "close",
     "_closed": "close",
-    "_invalid": "close",
+    "invalid_command": "close",
     "failHandshake": "error",
     "abort_handshake": "error",
     "fail": "error",

@@ -6,11 +6,13 @@ Source: `definitions/client.proto` of centrifugal/protocol.
 This module does not use Twisted, a clock or a socket.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from msgspec.structs import force_setattr
 
+from wsserver.centrifugecodes import BAD_REQUEST
 from wsserver.hub.filters import FilterNode, read_filter
 from wsserver.hub.stream import Position
 from wsserver.jsonfields import (
@@ -39,6 +41,8 @@ __all__ = [
     "Subscribe",
     "Unsubscribe",
     "check_subs",
+    "invalid_command",
+    "make_command",
 ]
 
 MAX_COMMANDS: Final = 1000
@@ -225,3 +229,40 @@ class Command(msgspec.Struct, frozen=True):
     """
     size: int
     """Length of the command in bytes."""
+
+
+_METHODS: Final[Mapping[type, str]] = {
+    Connect: "connect",
+    Subscribe: "subscribe",
+    Unsubscribe: "unsubscribe",
+    Publish: "publish",
+    Presence: "presence",
+    PresenceStats: "presence_stats",
+    History: "history",
+    RPC: "rpc",
+    Send: "send",
+    Refresh: "refresh",
+    SubRefresh: "sub_refresh",
+}
+"""Class of a request -> its method. Of several methods in a command, the first one counts, as in Centrifuge."""
+
+
+def invalid_command(reason: str) -> Command:
+    """Return an invalid command, which closes the connection with 3501, bad request."""
+    return Command(0, BAD_REQUEST.because(reason), 0)
+
+
+def make_command(number: int, request: Any, size: int) -> Command:
+    """
+    Make a command, which is invalid without a method, or without an ID if its method has a reply.
+
+    Args:
+        number: the command's ID; 0 if it has none.
+        request: an instance of one of the classes above; None if the command has no method.
+        size: length of the command in bytes.
+    """
+    if request is None and number:
+        return invalid_command(f"command {number}: expected one of the methods {', '.join(_METHODS.values())}")
+    if not number and request is not None and type(request) is not Send:
+        return invalid_command(f"{_METHODS[type(request)]}: expected an id above 0 in the command")
+    return Command(number, request, size)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from wsserver.centrifugecodes import BAD_REQUEST, BAD_REQUEST_ERROR, Error
+from wsserver.centrifugecodes import BAD_REQUEST_ERROR, Error
 from wsserver.endpoints.centrifuge.commands import (
     MAX_COMMANDS,
     RPC,
@@ -30,6 +30,8 @@ from wsserver.endpoints.centrifuge.commands import (
     SubRefresh,
     Subscribe,
     Unsubscribe,
+    invalid_command,
+    make_command,
 )
 from wsserver.endpoints.centrifuge.replies import ConnectResult, Message, SubscribeResult
 from wsserver.hub.clients import ClientInfo, write_info
@@ -63,7 +65,7 @@ class JSONCodec:
         lines = frame.removesuffix(b"\n").split(b"\n")
         commands = [_parse_command(line) for line in lines[:MAX_COMMANDS]]
         if len(lines) > MAX_COMMANDS:
-            commands.append(_invalid(f"over {MAX_COMMANDS} commands in a frame"))
+            commands.append(invalid_command(f"over {MAX_COMMANDS} commands in a frame"))
         return commands
 
     def reply(self, number: int, result: Message) -> bytes:
@@ -212,13 +214,6 @@ class _Line(msgspec.Struct, frozen=True):
     sub_refresh: SubRefresh | None = None
 
 
-_METHODS: Final = _Line.__struct_fields__[1:]
-
-
-def _invalid(reason: str) -> Command:
-    return Command(0, BAD_REQUEST.because(reason), 0)
-
-
 def _parse_command(line: bytes) -> Command:
     refused: Error | None = None
     try:
@@ -226,14 +221,14 @@ def _parse_command(line: bytes) -> Command:
     except TooDeepError as error:
         if number := _find_id(line):
             return Command(number, BAD_REQUEST_ERROR.because(_describe(error)), len(line))
-        return _invalid(_describe(error))
+        return invalid_command(_describe(error))
     except HalfPairError as error:
         # As in Centrifuge. But a channel is refused: an SDK drops publications to a channel with another name.
         parsed = decode_replacing(_Line, line)
         if error.field.endswith(".channel"):
             refused = BAD_REQUEST_ERROR.because(_describe(error))
     except ValueError as error:
-        return _invalid(_describe(error))
+        return invalid_command(_describe(error))
     # A struct is never false, so this is the first method that the command has.
     request = (
         parsed.connect
@@ -248,15 +243,9 @@ def _parse_command(line: bytes) -> Command:
         or parsed.refresh
         or parsed.sub_refresh
     )
-    number = parsed.id or 0
-    if request is None:
-        if number:
-            return _invalid(f"command {number}: expected one of the methods {', '.join(_METHODS)}")
-        return Command(0, None, len(line))
-    if not number and type(request) is not Send:
-        method = next(method for method in _METHODS if getattr(parsed, method) is request)
-        return _invalid(f"{method}: expected an id above 0 in the command")
-    return Command(number, refused or request, len(line))
+    command = make_command(parsed.id or 0, request, len(line))
+    # An invalid command has no ID.
+    return Command(command.id, refused, command.size) if refused is not None and command.id else command
 
 
 def _find_id(line: bytes) -> int:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from google.protobuf.message import DecodeError
 
-from wsserver.centrifugecodes import BAD_REQUEST, Error
+from wsserver.centrifugecodes import Error
 from wsserver.endpoints.centrifuge.commands import (
     MAX_COMMANDS,
     RPC,
@@ -34,6 +34,8 @@ from wsserver.endpoints.centrifuge.commands import (
     Subscribe,
     Unsubscribe,
     check_subs,
+    invalid_command,
+    make_command,
 )
 from wsserver.endpoints.centrifuge.protobuf_schema import MESSAGES, message_class
 from wsserver.endpoints.centrifuge.replies import HistoryResult, Message, PresenceResult, SubscribeResult
@@ -54,10 +56,12 @@ _PublicationMessage: Final = message_class("Publication")
 _ClientInfoMessage: Final = message_class("ClientInfo")
 
 
-def _numbers(container: str) -> dict[str, tuple[int, Any]]:
+def _numbers(container: str) -> dict[bytes, tuple[int, Any]]:
     """Return the number and the message class of the fields of a reply or push, by the name of the field."""
     fields = {number: text.split() for number, text in MESSAGES[container].items()}
-    return {name: (number, message_class(kind)) for number, (kind, name) in fields.items() if kind[0].isupper()}
+    return {
+        name.encode(): (number, message_class(kind)) for number, (kind, name) in fields.items() if kind[0].isupper()
+    }
 
 
 _REPLIES: Final = _numbers("Reply")
@@ -77,7 +81,7 @@ class ProtobufCodec:
     def parse(self, frame: bytes) -> list[Command]:
         """Parse the commands of a frame."""
         if not frame:
-            return [_invalid("expected a command, got an empty frame")]
+            return [invalid_command("expected a command, got an empty frame")]
         commands: list[Command] = []
         start = 0
         try:
@@ -88,36 +92,36 @@ class ProtobufCodec:
                 commands.append(_parse_command(frame[start:end]))
                 start = end
         except ValueError as error:
-            commands.append(_invalid(str(error)))
+            commands.append(invalid_command(str(error)))
         return commands
 
     def reply(self, number: int, result: Message) -> bytes:
         """Write the reply to a command."""
-        field, kind = _REPLIES[result.name.decode()]
+        field, kind = _REPLIES[result.name]
         return _delimit(b"\x08" + _varint(number) + _field(field, _write(kind, result)))
 
     def error_reply(self, number: int, error: Error) -> bytes:
         """Write the error reply to a command."""
-        field, kind = _REPLIES["error"]
+        field, kind = _REPLIES[b"error"]
         content = kind(code=error.code, message=error.message, temporary=error.temporary)
         return _delimit(b"\x08" + _varint(number) + _field(field, content.SerializeToString()))
 
     def push(self, channel: str, message: Message) -> bytes:
         """Write a push."""
-        field, kind = _PUSHES[message.name.decode()]
+        field, kind = _PUSHES[message.name]
         return _push(channel, _field(field, _write(kind, message)))
 
     def publication(self, channel: str, publication: Publication) -> bytes:
         """Write the push of a publication."""
-        return _push(channel, _field(_PUSHES["pub"][0], _publication(publication).SerializeToString()))
+        return _push(channel, _field(_PUSHES[b"pub"][0], _publication(publication).SerializeToString()))
 
     def delta_publication(self, channel: str, publication: Publication, base: Publication | None) -> bytes:
         """Write the push of a publication for a client that receives deltas."""
-        return _push(channel, _field(_PUSHES["pub"][0], _delta_publication(publication, base).SerializeToString()))
+        return _push(channel, _field(_PUSHES[b"pub"][0], _delta_publication(publication, base).SerializeToString()))
 
     def presence_event(self, channel: str, info: ClientInfo, *, join: bool) -> bytes:
         """Write the push of a join or leave event."""
-        field, kind = _PUSHES["join" if join else "leave"]
+        field, kind = _PUSHES[b"join" if join else b"leave"]
         return _push(channel, _field(field, kind(info=_info(info)).SerializeToString()))
 
     def publications(self, publications: Iterable[Publication]) -> bytes:
@@ -138,10 +142,6 @@ PROTOBUF: Final = ProtobufCodec()
 
 
 # Commands.
-
-
-def _invalid(reason: str) -> Command:
-    return Command(0, BAD_REQUEST.because(reason), 0)
 
 
 def _find_message(frame: bytes, start: int) -> tuple[int, int]:
@@ -171,15 +171,9 @@ def _parse_command(data: bytes) -> Command:
         message = _read_command(data)
     except (DecodeError, UnicodeDecodeError):
         raise ValueError("expected a command of the Centrifuge protocol in Protobuf") from None
-    number = message.id
-    for method, make in _REQUESTS.items():
-        if message.HasField(method):
-            if not number and method != "send":
-                raise ValueError(f"{method}: expected an id above 0 in the command")
-            return Command(number, make(getattr(message, method)), len(data))
-    if number:
-        raise ValueError(f"command {number}: expected one of the methods {', '.join(_REQUESTS)}")
-    return Command(0, None, len(data))
+    method = next(filter(message.HasField, _REQUESTS), None)
+    request = _REQUESTS[method](getattr(message, method)) if method is not None else None
+    return make_command(message.id, request, len(data))
 
 
 def _connect(message: Any) -> Connect:
@@ -298,7 +292,7 @@ def _field(number: int, content: bytes) -> bytes:
 
 def _push(channel: str, content: bytes) -> bytes:
     name = _field(2, channel.encode("utf-8")) if channel else b""
-    return _delimit(_field(_REPLIES["push"][0], name + content))
+    return _delimit(_field(_REPLIES[b"push"][0], name + content))
 
 
 _ENCODED: Final[Mapping[type, str]] = {HistoryResult: "publications", PresenceResult: "presence"}
