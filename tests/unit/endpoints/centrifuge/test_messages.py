@@ -4,6 +4,7 @@ import json
 
 import pytest
 from centrifuge_client import PATH, Client
+from hook_answers import URL, answered
 from peers import BINARY
 from protobuf_messages import decode_replies, encode_commands
 from twisted.internet.defer import Deferred, fail, succeed
@@ -12,13 +13,6 @@ from wsserver.config.settings import Settings
 from wsserver.errors import BrokerDown
 from wsserver.hooks.messages import TEMPORARY, HookDisconnect, HookError, read_answered
 from wsserver.testing import MemoryServer
-
-URL = "http://backend.invalid/"
-
-
-def answered(**fields):
-    """Return the backend's answer with these fields, as the hooks return it."""
-    return read_answered(json.dumps({"result": fields}).encode())
 
 
 class Backend:

@@ -3,21 +3,15 @@
 import json
 
 import pytest
+from hook_answers import URL, answered
 from peers import BINARY, TEXT
 from twisted.internet.defer import Deferred, fail, succeed
 
 from wsserver.config.settings import Settings
 from wsserver.endpoints.raw.messages import MAX_QUEUED_MESSAGES
 from wsserver.errors import BrokerDown, SettingError
-from wsserver.hooks.messages import TEMPORARY, HookDisconnect, HookError, read_answered
+from wsserver.hooks.messages import TEMPORARY, HookDisconnect, HookError
 from wsserver.testing import MemoryServer
-
-URL = "http://backend.invalid/"
-
-
-def answered(**fields):
-    """Return the backend's answer with these fields, as the hooks return it."""
-    return read_answered(json.dumps({"result": fields}).encode())
 
 
 class Backend:
