@@ -172,6 +172,7 @@ class WebSocketService(Service):
             sockets=self.connections.sockets,
             deadlines=self.connections.deadlines,
             work=self.connections.work,
+            counters=self.connections.counters,
             open_timeout=settings.open_timeout,
             max_connections=_max_connections(settings),
             always_served=frozenset({"/health"}),

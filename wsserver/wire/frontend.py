@@ -28,6 +28,7 @@ from wsserver.typing import Header, Path
 from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path, show_peer
 from wsserver.wire.connections import ConnectionSet
+from wsserver.wire.counters import Counters
 from wsserver.wire.eventstream import is_temporary, temporary_response, wants_event_stream
 from wsserver.wire.handshake import Policy, check
 from wsserver.wire.http11 import Refusal, Request, check_length, unavailable
@@ -97,6 +98,7 @@ class FrontendFactory(Factory):
         sockets: the set that every connection is added to.
         deadlines: schedules the deadlines.
         work: serves the requests of all connections in turns.
+        counters: what the frontends count for the metrics.
         open_timeout: seconds within which a whole request, head and body, must arrive.
         max_connections: maximum number of simultaneous connections.
         always_served: HTTP paths that are served during shutdown, too.
@@ -114,6 +116,7 @@ class FrontendFactory(Factory):
         sockets: ConnectionSet[Any],
         deadlines: Deadlines,
         work: WorkQueue,
+        counters: Counters,
         open_timeout: float,
         max_connections: int,
         always_served: frozenset[str] = frozenset(),
@@ -124,6 +127,7 @@ class FrontendFactory(Factory):
         self.response_headers = response_headers
         self.deadlines = deadlines
         self.work = work
+        self.counters = counters
         self.open_timeout = open_timeout
         self.max_connections = max_connections
         self.sockets = sockets

@@ -107,6 +107,8 @@ class Refusal:
     """One sentence for the client's developer; quotes what the client sent."""
     headers: tuple[tuple[str, str], ...] = ()
     """Headers that the status requires, e.g. `Allow`."""
+    cause: str = ""
+    """One word for metrics and `/api/rejects`, of a small fixed set, such as `origin`; empty for that of the status."""
 
     @property
     def body(self) -> bytes:

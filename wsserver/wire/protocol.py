@@ -29,6 +29,7 @@ from wsserver.config.settings import Settings
 from wsserver.wire import access_log
 from wsserver.wire.autobahn import OPTIONS, AutobahnFactory, ConnectionDeny, ConnectionRequest
 from wsserver.wire.connections import ConnectionSet
+from wsserver.wire.counters import Counters
 from wsserver.wire.fastpath import CLOSED, CLOSING, CONNECTING, OPEN
 from wsserver.wire.frames import FIN_CLOSE, build
 from wsserver.wire.limits import WorkQueue
@@ -69,6 +70,8 @@ class ServerFactory(AutobahnFactory):
     def __init__(self, settings: Settings, reactor: IReactorTime) -> None:
         super().__init__(settings, reactor)
         self.settings = settings
+        self.counters = Counters()
+        """What all parts of the server count for the metrics."""
         self.work = WorkQueue(reactor)
         """Serves requests and commands of all connections in turns."""
         self.connections: ConnectionSet[Any] = ConnectionSet()

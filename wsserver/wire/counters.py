@@ -1,0 +1,17 @@
+"""Counters: plain integers that the server increments while it works, and that `/metrics` reads."""
+
+from collections import defaultdict
+
+__all__ = ["Counters"]
+
+
+class Counters:
+    """What one server process has counted since it started. Incrementing an integer is the only cost on a hot path."""
+
+    __slots__ = ("limits", "refusals")
+
+    def __init__(self) -> None:
+        self.limits: defaultdict[str, int] = defaultdict(int)
+        """Name of a limit, as its option without dashes (`max_connections_per_address`) -> how often it took effect."""
+        self.refusals: defaultdict[str, int] = defaultdict(int)
+        """Cause of a refused request (`Refusal.cause`) -> number of requests."""
