@@ -167,7 +167,14 @@ class WebSocketService(Service):
         self.frontend = FrontendFactory(
             find=self.endpoints.find,
             policy=Policy.of(settings, loopback_only=False),
-            http=HTTPServer(self._api(), centrifuge.paths, pages, cross_origin, reactor).connection,
+            http=HTTPServer(
+                self._api(),
+                centrifuge.paths,
+                pages,
+                cross_origin,
+                reactor,
+                keepalive_timeout=settings.keepalive_timeout,
+            ).connection,
             response_headers=lambda request: cross_origin.headers(describe_request(request)),
             sockets=self.connections.sockets,
             deadlines=self.connections.deadlines,

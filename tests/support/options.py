@@ -26,6 +26,7 @@ DEFAULTS = {
     "max_connections": 10_000,
     "open_timeout": 10.0,
     "close_timeout": 5.0,
+    "keepalive_timeout": 75.0,
     "ping_interval": 25.0,
     "ping_timeout": 10.0,
     "subprotocol": (),

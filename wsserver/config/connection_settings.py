@@ -130,6 +130,17 @@ class ConnectionSettings:
         metavar="TIME",
         show=show_duration,
     )
+    # Longer than the 60 s of AWS and nginx. If the server closed first, a request that the proxy sends at that moment
+    # would be lost.
+    keepalive_timeout: float = option(
+        _LIMITS,
+        a_duration(0.1, 3600),
+        75.0,
+        "Time that an HTTP connection may be idle between two requests; then the server closes it. It should be longer "
+        "than the idle timeout of a proxy in front of the server.",
+        metavar="TIME",
+        show=show_duration,
+    )
     # Less than the 60 s after which nginx and most load balancers drop an idle connection.
     ping_interval: float = option(
         _LIMITS,

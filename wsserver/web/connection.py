@@ -38,13 +38,10 @@ __all__ = ["HTTPConnection", "HTTPServer"]
 # At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
 _log = Logger(namespace="wsserver.http")
 
-IDLE_TIMEOUT = 60
-"""Seconds for which an idle kept-alive connection stays open."""
-
 _NO_ORIGIN = write_lines(NO_ORIGIN)
 
 
-ABORT_TIMEOUT = 15
+ABORT_TIMEOUT = 5
 """Seconds that an idle connection may take to close, because the client does not read its last response."""
 
 
@@ -59,6 +56,7 @@ class HTTPServer:
         pages: the `twisted.web` site that answers all other requests.
         cross_origin: decides on calls from pages of other origins.
         reactor: the reactor, for timeouts.
+        keepalive_timeout: seconds for which a connection may be idle between two requests.
     """
 
     def __init__(
@@ -68,12 +66,15 @@ class HTTPServer:
         pages: PageSite,
         cross_origin: CrossOrigin,
         reactor: IReactorTime,
+        *,
+        keepalive_timeout: float,
     ) -> None:
         self.api = api
         self.paths = paths
         self.pages = pages
         self.cross_origin = cross_origin
         self.reactor: Any = reactor
+        self.keepalive_timeout = keepalive_timeout
 
     def connection(self, address: IAddress, frontend: Frontend) -> "HTTPConnection":
         """
@@ -246,7 +247,7 @@ class HTTPConnection:
         """
         self._idle_since = self._server.reactor.seconds()
         if self._timer is None:
-            self._timer = self._server.reactor.callLater(IDLE_TIMEOUT, self._check_idle)
+            self._timer = self._server.reactor.callLater(self._server.keepalive_timeout, self._check_idle)
         self._frontend.response_written(size)
 
     def pause_serving(self) -> None:
@@ -272,7 +273,7 @@ class HTTPConnection:
         if self._idle_since is None:
             # The end of the response starts the timer again.
             return
-        left = self._idle_since + IDLE_TIMEOUT - self._server.reactor.seconds()
+        left = self._idle_since + self._server.keepalive_timeout - self._server.reactor.seconds()
         if left > 0:
             self._timer = self._server.reactor.callLater(left, self._check_idle)
             return

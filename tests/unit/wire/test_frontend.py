@@ -139,12 +139,13 @@ class RequestTests:
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"\r\nAccess-Control-Allow-Origin: https://app.example" in answer
 
-    def test_closes_an_idle_kept_alive_connection_after_a_minute(self):
+    @pytest.mark.parametrize(("settings", "timeout"), [(Settings(), 75), (Settings(keepalive_timeout=20.0), 20)])
+    def test_closes_an_idle_kept_alive_connection_after_the_keepalive_timeout(self, settings, timeout):
         """No timer remains."""
-        server = MemoryServer()
+        server = MemoryServer(settings)
         client = server.connect()
         client.send(GET)
-        server.clock.advance(59)
+        server.clock.advance(timeout - 1)
         assert not client.transport.lost
         server.clock.advance(2)
         assert client.transport.lost
@@ -178,7 +179,7 @@ class SlowResponseTests:
 
         clock, cross_origin = self.server.clock, CrossOrigin(lambda: frontend._factory.policy, ())
         pages = PageSite(self.slow, clock, cross_origin)
-        return HTTPServer(None, {}, pages, cross_origin, clock).connection(address, frontend)
+        return HTTPServer(None, {}, pages, cross_origin, clock, keepalive_timeout=75.0).connection(address, frontend)
 
     def finish(self):
         self.slow.request.write(b"done")
