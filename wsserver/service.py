@@ -163,7 +163,8 @@ class WebSocketService(Service):
         cross_origin = CrossOrigin(
             lambda: self.frontend.policy, settings.api_origin, refuse_calls=settings.api_insecure
         )
-        pages = PageSite(self._root(table), reactor, cross_origin)
+        access_log = self.connections.access_log
+        pages = PageSite(self._root(table), reactor, cross_origin, access_log)
         self.frontend = FrontendFactory(
             find=self.endpoints.find,
             policy=Policy.of(settings, loopback_only=False),
@@ -172,7 +173,8 @@ class WebSocketService(Service):
                 centrifuge.paths,
                 pages,
                 cross_origin,
-                reactor,
+                access_log=access_log,
+                reactor=reactor,
                 keepalive_timeout=settings.keepalive_timeout,
             ).connection,
             response_headers=lambda request: cross_origin.headers(describe_request(request)),
@@ -180,6 +182,7 @@ class WebSocketService(Service):
             deadlines=self.connections.deadlines,
             work=self.connections.work,
             counters=self.connections.counters,
+            access_log=access_log,
             open_timeout=settings.open_timeout,
             max_connections=_max_connections(settings),
             always_served=frozenset({"/health"}),
@@ -294,6 +297,7 @@ class WebSocketService(Service):
             yield maybeDeferred(port.stopListening)
         yield self.connections.close_all(CloseCode.GOING_AWAY, "the server is stopping")
         yield self.frontend.close_all()
+        self.connections.access_log.flush()
         self.hub.presence.stop()
         self._survey.stop()
         if self._occupancy is not None:

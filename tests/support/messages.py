@@ -35,6 +35,7 @@ LOGGING = frozenset({"debug", "info", "warn", "error", "critical", "failure", "f
 
 KINDS = {
     "_publish": "log",
+    "LineLimit": "part",
     "warn": "log",
     "callFromThread": "log",
     "add_argument": "help",

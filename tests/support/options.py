@@ -73,6 +73,7 @@ DEFAULTS = {
     "reply_prefix": "",
     "timezone": None,
     "log_format": "text",
+    "log_max_rate": 100,
 }
 """The defaults, as documented."""
 

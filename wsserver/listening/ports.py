@@ -95,8 +95,8 @@ class Listener:
     def _wrap(self, factory: FrontendFactory) -> IProtocolFactory:
         accepted: IProtocolFactory = factory
         if self._creator is not None:
-            accepted = TLSServerFactory(self._creator, factory, self._reactor, factory.deadlines)
-        return ProxyFactory(accepted) if self._text.startswith(BEHIND_PROXY) else accepted
+            accepted = TLSServerFactory(self._creator, factory, self._reactor, factory.deadlines, factory.access_log)
+        return ProxyFactory(accepted, factory.access_log) if self._text.startswith(BEHIND_PROXY) else accepted
 
 
 def make_listeners(settings: Settings, reactor: Any) -> list[Listener]:

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv4Address as IPv4
 from ipaddress import IPv6Address as IPv6
+from typing import cast
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocolFactory
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
 
-from wsserver.wire import access_log
+from wsserver.wire.access_log import AccessLog, show_peer
 from wsserver.wire.http11 import Refusal
 
 __all__ = ["ProxyFactory", "ProxyHeader", "ProxyProtocol", "parse_proxy_header"]
@@ -165,7 +166,8 @@ class ProxyProtocol(ProtocolWrapper):
         self._refused, self._buffer = True, b""
         # Close without a response: the proxy would not show it to the client.
         refusal = Refusal(HTTPStatus.BAD_REQUEST, reason)
-        access_log.refused(refusal, number=None, peer=access_log.show_peer(self.getPeer()), path=None)
+        access_log = cast(ProxyFactory, self.factory).access_log
+        access_log.refused(refusal, number=None, peer=show_peer(self.getPeer()), path=None)
         self.loseConnection()
 
     def readConnectionLost(self) -> None:
@@ -200,7 +202,17 @@ class ProxyProtocol(ProtocolWrapper):
 
 
 class ProxyFactory(WrappingFactory):
-    """Wraps the protocols of another factory in `ProxyProtocol`."""
+    """
+    Wraps the protocols of another factory in `ProxyProtocol`.
+
+    Args:
+        factory: the other factory.
+        access_log: logs connections that are refused because of their header.
+    """
 
     protocol = ProxyProtocol
     noisy = False
+
+    def __init__(self, factory: IProtocolFactory, access_log: AccessLog) -> None:
+        super().__init__(factory)
+        self.access_log = access_log

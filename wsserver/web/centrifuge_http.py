@@ -37,7 +37,6 @@ from wsserver.hub.deferreds import MaybeDeferred, may_wait
 from wsserver.jsonfields import decode
 from wsserver.web import responses
 from wsserver.web.responses import Response, StreamResponse, refusal_response
-from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path
 from wsserver.wire.eventstream import HEADERS, UNBUFFERED
 from wsserver.wire.http11 import Refusal, Request, bad_request, unavailable
@@ -166,7 +165,9 @@ class CentrifugeHTTP:
         def ended(code: int, reason: str) -> None:
             self._emulation.sessions.discard(session)
             seconds = self._factory.reactor.seconds() - started
-            access_log.streamed(method=method, path=path, peer=peer, code=code, reason=reason, seconds=seconds)
+            self._factory.access_log.streamed(
+                method=method, path=path, peer=peer, code=code, reason=reason, seconds=seconds
+            )
 
         make = self._one_way_stream if form.codec is ONE_WAY else self._stream
         stream = make(

@@ -28,8 +28,7 @@ from wsserver.web.responses import (
     write_stream_start,
 )
 from wsserver.web.site import Channel, PageSite
-from wsserver.wire import access_log
-from wsserver.wire.access_log import show_path, show_peer
+from wsserver.wire.access_log import AccessLog, show_path, show_peer
 from wsserver.wire.frontend import Frontend
 from wsserver.wire.http11 import Refusal, Request
 
@@ -55,6 +54,7 @@ class HTTPServer:
             the peer's address.
         pages: the `twisted.web` site that answers all other requests.
         cross_origin: decides on calls from pages of other origins.
+        access_log: logs the requests.
         reactor: the reactor, for timeouts.
         keepalive_timeout: seconds for which a connection may be idle between two requests.
     """
@@ -65,14 +65,16 @@ class HTTPServer:
         paths: Mapping[str, Handler],
         pages: PageSite,
         cross_origin: CrossOrigin,
-        reactor: IReactorTime,
         *,
+        access_log: AccessLog,
+        reactor: IReactorTime,
         keepalive_timeout: float,
     ) -> None:
         self.api = api
         self.paths = paths
         self.pages = pages
         self.cross_origin = cross_origin
+        self.access_log = access_log
         self.reactor: Any = reactor
         self.keepalive_timeout = keepalive_timeout
 
@@ -183,7 +185,7 @@ class HTTPConnection:
             self._call(request, body, lines)
         elif isinstance(answer, Refusal):
             # The page only sees a network error. The log line tells the operator which option to set.
-            access_log.refused(answer, number=None, peer=self._peer, path=show_path(request.raw_path))
+            self._server.access_log.refused(answer, number=None, peer=self._peer, path=show_path(request.raw_path))
             self._respond(refusal_response(answer), request, lines)
         else:
             self._respond(Response(HTTPStatus.NO_CONTENT, write_lines(answer)), request, lines)
@@ -220,8 +222,8 @@ class HTTPConnection:
         closes = request.version != (1, 1) or ("connection" in request.fields and request.names("connection", "close"))
         self._transport.write(write_response(request, response, lines, closes=closes))
         size = len(response.body) if request.method != "HEAD" else 0
-        path = show_path(request.raw_path)
-        access_log.answered(method=request.method, path=path, status=int(response.status), size=size, peer=self._peer)
+        path, status = show_path(request.raw_path), int(response.status)
+        self._server.access_log.answered(method=request.method, path=path, status=status, size=size, peer=self._peer)
         if closes:
             self.loseConnection()
         else:

@@ -23,8 +23,7 @@ from wsserver.typing import Header
 from wsserver.web.cors import CrossOrigin, CrossOriginRequest
 from wsserver.web.responses import SECURITY_HEADERS
 from wsserver.web.static import send
-from wsserver.wire import access_log
-from wsserver.wire.access_log import show_path, show_peer
+from wsserver.wire.access_log import AccessLog, show_path, show_peer
 from wsserver.wire.handshake import refuse_removed_upgrade
 from wsserver.wire.http11 import Refusal, unavailable
 from wsserver.wire.http11 import Request as Head
@@ -140,7 +139,7 @@ class PageRequest(Request):
         if isinstance(answer, Refusal):
             # The page only sees a network error. The log line tells the operator which option to set.
             peer = show_peer(self.getClientAddress())
-            access_log.refused(answer, number=None, peer=peer, path=show_path(cross_origin.path))
+            self.site.access_log.refused(answer, number=None, peer=peer, path=show_path(cross_origin.path))
             super().render(Answer(answer))
         elif answer is not None:
             self._add_headers(answer)
@@ -177,16 +176,20 @@ class PageSite(Site):
         resource: the root resource; see `Root`.
         reactor: the reactor, for timeouts.
         cross_origin: decides on requests from pages of other origins.
+        access_log: logs the requests.
     """
 
     protocol = Channel  # type: ignore[assignment]
     requestFactory = PageRequest
     displayTracebacks = False
 
-    def __init__(self, resource: IResource, reactor: IReactorTime, cross_origin: CrossOrigin) -> None:
+    def __init__(
+        self, resource: IResource, reactor: IReactorTime, cross_origin: CrossOrigin, access_log: AccessLog
+    ) -> None:
         # `wsserver.web.connection` has the idle timeout.
         super().__init__(resource, reactor=reactor, timeout=None, parsePOSTFormSubmission=False)
         self.cross_origin = cross_origin
+        self.access_log = access_log
 
     def channel(self, address: IAddress, connection: Connection) -> Channel:
         """
@@ -205,7 +208,7 @@ class PageSite(Site):
         """Log a request in one line, without its query, which may contain a token."""
         if not request.logged:
             return
-        access_log.answered(
+        self.access_log.answered(
             method=request.method.decode("ascii", "replace"),
             path=show_path(request.uri.partition(b"?")[0].decode("latin-1")),
             status=request.code,

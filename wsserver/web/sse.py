@@ -26,7 +26,6 @@ from wsserver.hub.publication import Publication
 from wsserver.hub.stream import parse_positions
 from wsserver.typing import ChannelName, Header
 from wsserver.web.site import PageRequest, refuse
-from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path, show_peer
 from wsserver.wire.eventstream import HEADERS, accepts_event_stream, is_temporary, temporary_stream, write_retry
 from wsserver.wire.fastpath import Output
@@ -316,6 +315,7 @@ def _headers(request: Request) -> Iterator[Header]:
 def _refuse(request: Request, refusal: Refusal) -> None:
     """Refuse a stream. An EventSource gets a temporary refusal as an empty stream, so that it reconnects."""
     path = show_path(request.uri.partition(b"?")[0].decode("latin-1"))
+    access_log = cast(PageRequest, request).site.access_log
     access_log.refused(refusal, number=None, peer=show_peer(request.getClientAddress()), path=path)
     accept = [value.decode("latin-1") for value in request.requestHeaders.getRawHeaders(b"accept") or []]
     if is_temporary(refusal) and accepts_event_stream(accept):

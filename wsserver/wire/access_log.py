@@ -1,4 +1,9 @@
-"""Access log: a line when a WebSocket connection opens and when it closes, for each refused and each HTTP request."""
+"""
+Access log: a line when a WebSocket connection opens and when it closes, for each refused and each HTTP request.
+
+Clients cause these lines, so their number is limited: of each kind, `AccessLog` writes at most `rate` lines per second,
+then a line with the number of lines that it has suppressed. It also counts the refusals for the metrics.
+"""
 
 import json
 from functools import lru_cache
@@ -11,22 +16,17 @@ from twisted.logger import Logger, LogLevel
 
 from wsserver.logging import LINE
 from wsserver.text import quote
+from wsserver.wire.counters import Counters
 from wsserver.wire.http11 import Refusal
+from wsserver.wire.timers import Deadlines
 
-__all__ = [
-    "answered",
-    "closed",
-    "handshake_failed",
-    "handshakes_suppressed",
-    "opened",
-    "refused",
-    "show_path",
-    "show_peer",
-    "streamed",
-]
+__all__ = ["MAX_LINES_PER_CONNECTION", "AccessLog", "LineLimit", "cause_of", "show_path", "show_peer"]
 
 _log = Logger(namespace="wsserver.connection")
 _http_log = Logger(namespace="wsserver.http")
+
+MAX_LINES_PER_CONNECTION = 10
+"""Maximum number of lines in a second about the HTTP requests of one connection."""
 
 
 def show_peer(address: IAddress) -> str:
@@ -44,6 +44,13 @@ def show_path(raw_path: str) -> str:
     return quote(raw_path, 256)[1:-1]
 
 
+def cause_of(refusal: Refusal | None) -> str:
+    """Return the cause of a refusal: its own, or the words of its status; `client_closed` if there is no refusal."""
+    if refusal is None:
+        return "client_closed"
+    return refusal.cause or refusal.status.phrase.lower().replace(" ", "_").replace("-", "_")
+
+
 def _publish(log: Logger = _log, **event: Any) -> None:
     """Publish an event as `Logger.info` does, but without checking the log level: the check takes half of the time."""
     event["log_logger"] = log
@@ -55,167 +62,244 @@ def _publish(log: Logger = _log, **event: Any) -> None:
     log.observer(event)
 
 
-def answered(*, method: str, path: str, status: int, size: int, peer: str) -> None:
+class LineLimit:
     """
-    Log that an HTTP request was answered.
+    Limits the number of log lines of one kind: at most `rate` in a second, which begins with the first line.
 
     Args:
-        method: the request method.
-        path: the request path, formatted by `show_path`.
-        status: the status of the response.
-        size: size of the response's body as it was sent, in bytes.
-        peer: the peer's address.
+        kind: what the lines are about, such as `connections opened`; the line with the suppressed ones begins with it.
+        rate: maximum number of lines in a second; 0 for no limit.
+        deadlines: schedules the end of the second.
+        log: logs the number of suppressed lines.
     """
-    _publish(
-        _http_log,
-        line=f"{method} {path} {status} bytes={size} peer={peer}",
-        method=method,
-        path=path,
-        status=status,
-        bytes=size,
-        peer=peer,
-    )
+
+    def __init__(self, kind: str, rate: int, deadlines: Deadlines, log: Logger = _log) -> None:
+        self._kind, self._rate, self._deadlines, self._log = kind, rate, deadlines, log
+        self._count = self._suppressed = 0
+        """Lines of the current second that were written, and those that were not."""
+        self._by_peer: dict[str, int] = {}
+        """Peer -> number of its lines that were written in the current second."""
+
+    def allows(self, peer: str = "") -> bool:
+        """
+        Count a line; return whether it may be written.
+
+        Args:
+            peer: the address of the connection, if it may have at most `MAX_LINES_PER_CONNECTION`; empty for no limit
+                for the connection.
+        """
+        if not self._rate:
+            return True
+        if not self._count:
+            self._deadlines.call_later(1.0, self.flush)
+        if self._count >= self._rate or self._by_peer.get(peer, 0) >= MAX_LINES_PER_CONNECTION:
+            self._suppressed += 1
+            return False
+        self._count += 1
+        if peer:
+            self._by_peer[peer] = self._by_peer.get(peer, 0) + 1
+        return True
+
+    def flush(self) -> None:
+        """End the current second: log how many lines were suppressed in it."""
+        suppressed, self._suppressed, self._count = self._suppressed, 0, 0
+        self._by_peer.clear()
+        if suppressed:
+            _publish(self._log, line=f"{self._kind} suppressed={suppressed}", suppressed=suppressed)
 
 
-def streamed(*, method: str, path: str, peer: str, code: int, reason: str, seconds: float) -> None:
+class AccessLog:
     """
-    Log that the endless response to an HTTP request has ended.
+    The access log of a server.
 
     Args:
-        method: the request method.
-        path: the request path, formatted by `show_path`.
-        peer: the peer's address.
-        code: the code with which the client's session has ended.
-        reason: the reason of that code.
-        seconds: how long the response lasted.
+        counters: counts the refusals.
+        deadlines: schedules the lines with the number of suppressed lines.
+        rate: maximum number of lines of each kind in a second; 0 for no limit.
     """
-    _publish(
-        _http_log,
-        line=f"{method} {path} 200 code={code} reason={reason!r} seconds={seconds:.3f} peer={peer}",
-        method=method,
-        path=path,
-        status=200,
-        code=code,
-        reason=reason,
-        seconds=round(seconds, 3),
-        peer=peer,
-    )
 
+    def __init__(self, counters: Counters, deadlines: Deadlines, rate: int) -> None:
+        self._counters = counters
+        self._opened = LineLimit("connections opened", rate, deadlines)
+        self._closed = LineLimit("connections closed", rate, deadlines)
+        self._refused = LineLimit("connections refused", rate, deadlines)
+        self._handshakes = LineLimit("tls handshakes failed", rate, deadlines)
+        self._requests = LineLimit("http requests", rate, deadlines, _http_log)
 
-def opened(*, number: int, peer: str, path: str, subprotocol: str | None, extensions: str | None) -> None:
-    """
-    Log that a WebSocket connection has opened.
+    def flush(self) -> None:
+        """Log how many lines were suppressed and not reported yet; called when the server stops."""
+        for limit in (self._opened, self._closed, self._refused, self._handshakes, self._requests):
+            limit.flush()
 
-    Args:
-        number: the connection's number.
-        peer: the peer's address.
-        path: the request path.
-        subprotocol: the negotiated subprotocol.
-        extensions: names of the negotiated extensions, separated by commas.
-    """
-    _publish(
-        line=(
-            f"connection opened number={number} peer={peer} path={path} "
-            f"subprotocol={subprotocol} extensions={extensions}"
-        ),
-        number=number,
-        peer=peer,
-        path=path,
-        subprotocol=subprotocol,
-        extensions=extensions,
-    )
+    def answered(self, *, method: str, path: str, status: int, size: int, peer: str) -> None:
+        """
+        Log that an HTTP request was answered.
 
+        Args:
+            method: the request method.
+            path: the request path, formatted by `show_path`.
+            status: the status of the response.
+            size: size of the response's body as it was sent, in bytes.
+            peer: the peer's address.
+        """
+        if not self._requests.allows(peer):
+            return
+        _publish(
+            _http_log,
+            line=f"{method} {path} {status} bytes={size} peer={peer}",
+            method=method,
+            path=path,
+            status=status,
+            bytes=size,
+            peer=peer,
+        )
 
-def closed(
-    *,
-    number: int,
-    peer: str,
-    path: str,
-    code: int,
-    by: str,
-    clean: bool,
-    reason: str,
-    subprotocol: str | None,
-    seconds: float,
-    messages_in: int,
-    bytes_in: int,
-    messages_out: int,
-    bytes_out: int,
-) -> None:
-    """
-    Log that a WebSocket connection has closed.
+    def streamed(self, *, method: str, path: str, peer: str, code: int, reason: str, seconds: float) -> None:
+        """
+        Log that the endless response to an HTTP request has ended.
 
-    Args:
-        number: the connection's number.
-        peer: the peer's address.
-        path: the request path.
-        code: the code of the first Close frame; without one, 1005 or 1006 (RFC 6455 section 7.1.5).
-        by: which side sent the first Close frame: `peer` or `server`; `none` if the connection ended without one.
-        clean: whether both sides sent a Close frame.
-        reason: the reason of that Close frame, or why there was none.
-        subprotocol: the negotiated subprotocol.
-        seconds: how long the connection was open.
-        messages_in: number of messages received.
-        bytes_in: total size of the received payloads, in bytes.
-        messages_out: number of messages sent.
-        bytes_out: total size of the sent payloads, in bytes.
-    """
-    _publish(
-        line=(
-            f"connection closed number={number} peer={peer} path={path} code={code} by={by} clean={clean} "
-            f"reason={reason!r} subprotocol={subprotocol} seconds={seconds:.3f} messages_in={messages_in} "
-            f"bytes_in={bytes_in} messages_out={messages_out} bytes_out={bytes_out}"
-        ),
-        number=number,
-        peer=peer,
-        path=path,
-        code=code,
-        by=by,
-        clean=clean,
-        reason=reason,
-        subprotocol=subprotocol,
-        seconds=round(seconds, 3),
-        messages_in=messages_in,
-        bytes_in=bytes_in,
-        messages_out=messages_out,
-        bytes_out=bytes_out,
-    )
+        Args:
+            method: the request method.
+            path: the request path, formatted by `show_path`.
+            peer: the peer's address.
+            code: the code with which the client's session has ended.
+            reason: the reason of that code.
+            seconds: how long the response lasted.
+        """
+        if not self._requests.allows():
+            return
+        _publish(
+            _http_log,
+            line=f"{method} {path} 200 code={code} reason={reason!r} seconds={seconds:.3f} peer={peer}",
+            method=method,
+            path=path,
+            status=200,
+            code=code,
+            reason=reason,
+            seconds=round(seconds, 3),
+            peer=peer,
+        )
 
+    def opened(self, *, number: int, peer: str, path: str, subprotocol: str | None, extensions: str | None) -> None:
+        """
+        Log that a WebSocket connection has opened.
 
-def refused(refusal: Refusal | None, *, number: int | None, peer: str, path: str | None) -> None:
-    """
-    Log that a request was refused.
+        Args:
+            number: the connection's number.
+            peer: the peer's address.
+            path: the request path.
+            subprotocol: the negotiated subprotocol.
+            extensions: names of the negotiated extensions, separated by commas.
+        """
+        if not self._opened.allows():
+            return
+        _publish(
+            line=(
+                f"connection opened number={number} peer={peer} path={path} "
+                f"subprotocol={subprotocol} extensions={extensions}"
+            ),
+            number=number,
+            peer=peer,
+            path=path,
+            subprotocol=subprotocol,
+            extensions=extensions,
+        )
 
-    Args:
-        refusal: status and reason; None if the peer disconnected before the server decided.
-        number: the connection's number; None if the connection has no number.
-        peer: the peer's address.
-        path: the request path; None if it could not be read.
-    """
-    status = refusal.status.value if refusal else None
-    reason = refusal.reason if refusal else "the client closed the connection during the handshake"
-    shown_number = "" if number is None else f" number={number}"
-    _publish(
-        line=f"connection refused{shown_number} status={status} reason={json.dumps(reason)} peer={peer} path={path}",
-        number=number,
-        peer=peer,
-        path=path,
-        status=status,
-        reason=reason,
-    )
+    def closed(
+        self,
+        *,
+        number: int,
+        peer: str,
+        path: str,
+        code: int,
+        by: str,
+        clean: bool,
+        reason: str,
+        subprotocol: str | None,
+        seconds: float,
+        messages_in: int,
+        bytes_in: int,
+        messages_out: int,
+        bytes_out: int,
+    ) -> None:
+        """
+        Log that a WebSocket connection has closed.
 
+        Args:
+            number: the connection's number.
+            peer: the peer's address.
+            path: the request path.
+            code: the code of the first Close frame; without one, 1005 or 1006 (RFC 6455 section 7.1.5).
+            by: which side sent the first Close frame: `peer` or `server`; `none` if the connection ended without one.
+            clean: whether both sides sent a Close frame.
+            reason: the reason of that Close frame, or why there was none.
+            subprotocol: the negotiated subprotocol.
+            seconds: how long the connection was open.
+            messages_in: number of messages received.
+            bytes_in: total size of the received payloads, in bytes.
+            messages_out: number of messages sent.
+            bytes_out: total size of the sent payloads, in bytes.
+        """
+        if not self._closed.allows():
+            return
+        _publish(
+            line=(
+                f"connection closed number={number} peer={peer} path={path} code={code} by={by} clean={clean} "
+                f"reason={reason!r} subprotocol={subprotocol} seconds={seconds:.3f} messages_in={messages_in} "
+                f"bytes_in={bytes_in} messages_out={messages_out} bytes_out={bytes_out}"
+            ),
+            number=number,
+            peer=peer,
+            path=path,
+            code=code,
+            by=by,
+            clean=clean,
+            reason=reason,
+            subprotocol=subprotocol,
+            seconds=round(seconds, 3),
+            messages_in=messages_in,
+            bytes_in=bytes_in,
+            messages_out=messages_out,
+            bytes_out=bytes_out,
+        )
 
-def handshake_failed(reason: str, *, peer: str) -> None:
-    """
-    Log that a TLS handshake failed.
+    def refused(self, refusal: Refusal | None, *, number: int | None, peer: str, path: str | None) -> None:
+        """
+        Count and log that a request was refused.
 
-    Args:
-        reason: why the handshake failed.
-        peer: the client's address.
-    """
-    _publish(line=f"tls handshake failed reason={json.dumps(reason)} peer={peer}", reason=reason, peer=peer)
+        Args:
+            refusal: status and reason; None if the peer disconnected before the server decided.
+            number: the connection's number; None if the connection has no number.
+            peer: the peer's address.
+            path: the request path; None if it could not be read.
+        """
+        cause = cause_of(refusal)
+        self._counters.refusals[cause] += 1
+        if not self._refused.allows():
+            return
+        status = refusal.status.value if refusal else None
+        reason = refusal.reason if refusal else "the client closed the connection during the handshake"
+        shown_number = "" if number is None else f" number={number}"
+        _publish(
+            line=(
+                f"connection refused{shown_number} status={status} reason={json.dumps(reason)} peer={peer} path={path}"
+            ),
+            number=number,
+            peer=peer,
+            path=path,
+            status=status,
+            reason=reason,
+            cause=cause,
+        )
 
+    def handshake_failed(self, reason: str, *, peer: str) -> None:
+        """
+        Count and log that a TLS handshake failed.
 
-def handshakes_suppressed(count: int) -> None:
-    """Log how many TLS handshakes failed in the last second without a log line of their own."""
-    _publish(line=f"tls handshakes failed suppressed={count}", suppressed=count)
+        Args:
+            reason: why the handshake failed.
+            peer: the client's address.
+        """
+        self._counters.tls_handshakes_failed += 1
+        if self._handshakes.allows():
+            _publish(line=f"tls handshake failed reason={json.dumps(reason)} peer={peer}", reason=reason, peer=peer)

@@ -25,8 +25,7 @@ from zope.interface import implementer
 
 from wsserver.config.parsers import show_duration
 from wsserver.typing import Header, Path
-from wsserver.wire import access_log
-from wsserver.wire.access_log import show_path, show_peer
+from wsserver.wire.access_log import AccessLog, show_path, show_peer
 from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.counters import Counters
 from wsserver.wire.eventstream import is_temporary, temporary_response, wants_event_stream
@@ -99,6 +98,7 @@ class FrontendFactory(Factory):
         deadlines: schedules the deadlines.
         work: serves the requests of all connections in turns.
         counters: what the frontends count for the metrics.
+        access_log: logs the refused requests.
         open_timeout: seconds within which a whole request, head and body, must arrive.
         max_connections: maximum number of simultaneous connections.
         always_served: HTTP paths that are served during shutdown, too.
@@ -117,6 +117,7 @@ class FrontendFactory(Factory):
         deadlines: Deadlines,
         work: WorkQueue,
         counters: Counters,
+        access_log: AccessLog,
         open_timeout: float,
         max_connections: int,
         always_served: frozenset[str] = frozenset(),
@@ -128,6 +129,7 @@ class FrontendFactory(Factory):
         self.deadlines = deadlines
         self.work = work
         self.counters = counters
+        self.access_log = access_log
         self.open_timeout = open_timeout
         self.max_connections = max_connections
         self.sockets = sockets
@@ -428,7 +430,7 @@ class Frontend(Protocol):
         self._cancel_deadline()
         self._reader.take_rest()
         path = show_path(request.raw_path) if request else None
-        access_log.refused(refusal, number=None, peer=show_peer(self.transport.getPeer()), path=path)
+        self._factory.access_log.refused(refusal, number=None, peer=show_peer(self.transport.getPeer()), path=path)
         if request is not None:
             # Without these headers, a page of another origin could not read the reason.
             refusal = replace(refusal, headers=(*refusal.headers, *self._factory.response_headers(request)))

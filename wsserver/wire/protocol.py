@@ -26,7 +26,7 @@ from zope.interface import implementer
 from wsserver.closecodes import SENDABLE, CloseCode
 from wsserver.config.parsers import show_duration
 from wsserver.config.settings import Settings
-from wsserver.wire import access_log
+from wsserver.wire.access_log import AccessLog
 from wsserver.wire.autobahn import OPTIONS, AutobahnFactory, ConnectionDeny, ConnectionRequest
 from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.counters import Counters
@@ -72,6 +72,8 @@ class ServerFactory(AutobahnFactory):
         self.settings = settings
         self.counters = Counters()
         """What all parts of the server count for the metrics."""
+        self.access_log = AccessLog(self.counters, self.deadlines, settings.log_max_rate)
+        """Logs connections and requests."""
         self.work = WorkQueue(reactor)
         """Serves requests and commands of all connections in turns."""
         self.connections: ConnectionSet[Any] = ConnectionSet()
@@ -298,11 +300,11 @@ class ServerProtocol(SlowPath, OpeningHandshake):
             _log.failure("endpoint failed in onClose number={number}", number=self.number)
 
     def _log_refusal(self) -> None:
-        access_log.refused(self._refused, number=self.number, peer=self._shown_peer, path=self._shown_path)
+        self.factory.access_log.refused(self._refused, number=self.number, peer=self._shown_peer, path=self._shown_path)
 
     def _log_opened(self) -> None:
         extensions = self.websocket_extensions_in_use
-        access_log.opened(
+        self.factory.access_log.opened(
             number=self.number,
             peer=self._shown_peer,
             path=self._shown_path,
@@ -312,7 +314,7 @@ class ServerProtocol(SlowPath, OpeningHandshake):
 
     def _log_closed(self) -> None:
         reason = self.localCloseReason.decode() if self.closedByMe and self.localCloseReason else self.remoteCloseReason
-        access_log.closed(
+        self.factory.access_log.closed(
             number=self.number,
             peer=self._shown_peer,
             path=self._shown_path,

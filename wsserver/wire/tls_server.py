@@ -19,8 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wsserver.text import quote
-from wsserver.wire import access_log
-from wsserver.wire.access_log import show_peer
+from wsserver.wire.access_log import AccessLog, show_peer
 from wsserver.wire.certificates import ServerCertificate
 from wsserver.wire.http11 import METHOD_START, Refusal
 from wsserver.wire.linger import linger
@@ -28,9 +27,7 @@ from wsserver.wire.timers import Deadline, Deadlines
 
 __all__ = [
     "ALPN",
-    "MAX_FAILURES_LOGGED",
     "ConnectionCreator",
-    "FailureLog",
     "GuardedTLSTransport",
     "HandshakeGuard",
     "NoSharedProtocol",
@@ -42,9 +39,6 @@ __all__ = [
 
 ALPN = b"http/1.1"
 """The ALPN name of the protocol that the server supports over TLS (RFC 7301 section 6)."""
-
-MAX_FAILURES_LOGGED = 10
-"""Maximum number of failed handshakes of a listener per second that get a log line of their own."""
 
 # Only suites with forward secrecy and authenticated encryption. TLS 1.3 has a separate list, with only such suites.
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
@@ -153,34 +147,6 @@ class ConnectionCreator:
         return SSL.Connection(self._context)
 
 
-class FailureLog:
-    """
-    A log of failed handshakes: at most `MAX_FAILURES_LOGGED` lines per second, then the number of further failures.
-
-    Args:
-        deadlines: schedules the end of each second.
-    """
-
-    def __init__(self, deadlines: Deadlines) -> None:
-        self._deadlines = deadlines
-        self._count = 0
-        """Failures in the current second, which begins with the first one."""
-
-    def add(self, reason: str, peer: str) -> None:
-        """Log a failed handshake; beyond the limit, only count it."""
-        if self._count == 0:
-            self._deadlines.call_later(1.0, self.flush)
-        self._count += 1
-        if self._count <= MAX_FAILURES_LOGGED:
-            access_log.handshake_failed(reason, peer=peer)
-
-    def flush(self) -> None:
-        """End the current second: log how many of its failures have no log line of their own."""
-        count, self._count = self._count, 0
-        if count > MAX_FAILURES_LOGGED:
-            access_log.handshakes_suppressed(count - MAX_FAILURES_LOGGED)
-
-
 class TLSServerFactory(TLSMemoryBIOFactory):
     """
     A protocol factory that puts TLS between a listener and another protocol factory.
@@ -189,21 +155,22 @@ class TLSServerFactory(TLSMemoryBIOFactory):
         creator: creates the OpenSSL connections.
         factory: builds the protocols that run over TLS.
         reactor: provides the clock.
-        deadlines: schedules the deadlines of refused connections and of the failure log.
+        deadlines: schedules the deadlines of refused connections.
+        access_log: logs the failed handshakes.
     """
 
     def __init__(
-        self, creator: ConnectionCreator, factory: IProtocolFactory, reactor: Any, deadlines: Deadlines
+        self,
+        creator: ConnectionCreator,
+        factory: IProtocolFactory,
+        reactor: Any,
+        deadlines: Deadlines,
+        access_log: AccessLog,
     ) -> None:
         super().__init__(creator, False, factory, reactor)
         self.protocol = GuardedTLSTransport
         self.deadlines = deadlines
-        self.failures = FailureLog(deadlines)
-
-    def doStop(self) -> None:
-        """Log the number of failures not logged yet. Called by Twisted when the port stops listening."""
-        self.failures.flush()
-        super().doStop()
+        self.access_log = access_log
 
 
 class HandshakeGuard(TLSMemoryBIOProtocol):
@@ -271,7 +238,7 @@ class HandshakeGuard(TLSMemoryBIOProtocol):
 
     def _log(self, reason: str) -> None:
         self._has_begun = False
-        self.factory.failures.add(reason, show_peer(self.transport.getPeer()))
+        self.factory.access_log.handshake_failed(reason, peer=show_peer(self.transport.getPeer()))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Cancel the deadline of a refused connection, and notify TLS that the connection is lost."""

@@ -6,10 +6,10 @@ import socket
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.protocol import Factory
 
 from wsserver.errors import ListenError
 from wsserver.listening.ports import Listener
+from wsserver.testing import MemoryServer
 
 pytestmark = pytest.mark.kernel
 
@@ -26,7 +26,7 @@ def listen(path):
     ports = []
 
     def listen(options="", prefix=""):
-        ports.append(Listener(f"{prefix}unix:{path}{options}", reactor).open(Factory()))
+        ports.append(Listener(f"{prefix}unix:{path}{options}", reactor).open(MemoryServer().service.frontend))
         return ports[-1]
 
     yield listen

@@ -6,9 +6,13 @@ import struct
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 
 from wsserver.listening.proxy_protocol import ProxyFactory, ProxyHeader, parse_proxy_header
+from wsserver.wire.access_log import AccessLog
+from wsserver.wire.counters import Counters
+from wsserver.wire.timers import Deadlines
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 OWN = ProxyHeader()
@@ -83,7 +87,7 @@ def test_raises_value_error_for_an_invalid_header(data, problem):
 def connection():
     """Return a transport, the protocol that reads the header, and the data that it passes on."""
     received = []
-    factory = ProxyFactory(Factory.forProtocol(Protocol))
+    factory = ProxyFactory(Factory.forProtocol(Protocol), AccessLog(Counters(), Deadlines(Clock()), 100))
     protocol = factory.buildProtocol(IPv4Address("TCP", "10.0.0.1", 1))
     protocol.wrappedProtocol.dataReceived = received.append
     transport = StringTransportWithDisconnection(peerAddress=IPv4Address("TCP", "10.0.0.1", 1))

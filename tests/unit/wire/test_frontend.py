@@ -178,8 +178,10 @@ class SlowResponseTests:
         from wsserver.web.site import PageSite
 
         clock, cross_origin = self.server.clock, CrossOrigin(lambda: frontend._factory.policy, ())
-        pages = PageSite(self.slow, clock, cross_origin)
-        return HTTPServer(None, {}, pages, cross_origin, clock, keepalive_timeout=75.0).connection(address, frontend)
+        access_log = frontend._factory.access_log
+        pages = PageSite(self.slow, clock, cross_origin, access_log)
+        http = HTTPServer(None, {}, pages, cross_origin, access_log=access_log, reactor=clock, keepalive_timeout=75.0)
+        return http.connection(address, frontend)
 
     def finish(self):
         self.slow.request.write(b"done")

@@ -16,12 +16,12 @@ from twisted.python.failure import Failure
 from wsserver.config.settings import Settings
 from wsserver.testing import MemoryServer
 from wsserver.wire import tls
+from wsserver.wire.access_log import AccessLog
 from wsserver.wire.certificates import read_server_certificate
+from wsserver.wire.counters import Counters
 from wsserver.wire.timers import Deadlines
 from wsserver.wire.tls_server import (
-    MAX_FAILURES_LOGGED,
     ConnectionCreator,
-    FailureLog,
     NoSharedProtocol,
     TLSServerFactory,
     describe_failure,
@@ -42,49 +42,6 @@ def lines():
     globalLogPublisher.addObserver(observe)
     yield found
     globalLogPublisher.removeObserver(observe)
-
-
-class FailureLogTests:
-    """At most ten failures a second are logged; the others are counted."""
-
-    def test_logs_ten_failures_a_second_and_counts_the_rest(self, lines):
-        clock = Clock()
-        log = FailureLog(Deadlines(clock))
-        for number in range(25):
-            log.add("no shared cipher suite", f"192.0.2.1:{number}")
-        assert lines == [
-            f'tls handshake failed reason="no shared cipher suite" peer=192.0.2.1:{number}'
-            for number in range(MAX_FAILURES_LOGGED)
-        ]
-        clock.advance(0.9)
-        assert len(lines) == MAX_FAILURES_LOGGED
-        clock.advance(0.2)
-        assert lines[MAX_FAILURES_LOGGED:] == ["tls handshakes failed suppressed=15"]
-
-    def test_logs_again_after_a_second_without_a_count(self, lines):
-        """If at most ten handshakes fail in a second, no count is logged at its end, and no timer remains."""
-        clock = Clock()
-        log = FailureLog(Deadlines(clock))
-        for _ in range(3):
-            log.add("x", "a")
-            clock.advance(1.1)
-        assert len(lines) == 3
-        assert clock.getDelayedCalls() == []
-
-    def test_flush_logs_the_count_of_suppressed_failures(self, lines):
-        """A listener calls `flush` when it stops."""
-        log = FailureLog(Deadlines(Clock()))
-        for _ in range(MAX_FAILURES_LOGGED + 2):
-            log.add("x", "a")
-        log.flush()
-        assert lines[-1] == "tls handshakes failed suppressed=2"
-
-    def test_a_reason_sent_by_the_client_cannot_forge_a_log_line(self, lines):
-        """Quotes and line ends in the reason are escaped."""
-        FailureLog(Deadlines(Clock())).add(NoSharedProtocol([b'h2" peer=x\r\ntls']).reason, "a")
-        (line,) = lines
-        assert "\n" not in line
-        assert line.count('" peer=') == 1 + line.count('\\" peer=')
 
 
 class DescribeTests:
@@ -142,7 +99,9 @@ def creator(tmp_path_factory):
 def connection(request, creator):
     """Return the TLS of a connection, of both classes: (clock, TLS protocol, transport)."""
     clock = Clock()
-    factory = TLSServerFactory(creator, Factory.forProtocol(Protocol), clock, Deadlines(clock))
+    deadlines = Deadlines(clock)
+    access_log = AccessLog(Counters(), deadlines, 0)
+    factory = TLSServerFactory(creator, Factory.forProtocol(Protocol), clock, deadlines, access_log)
     if request.param == "fast":
         tls.adopt_factory(factory)
         assert issubclass(factory.protocol, tls.TLSProtocol)
@@ -198,7 +157,8 @@ class GuardTests:
         """The server sends nothing."""
         server = MemoryServer(Settings(open_timeout=10))
         frontend = server.service.frontend
-        protocol = TLSServerFactory(creator, frontend, server.clock, frontend.deadlines).buildProtocol(None)
+        access_log, deadlines = frontend.access_log, frontend.deadlines
+        protocol = TLSServerFactory(creator, frontend, server.clock, deadlines, access_log).buildProtocol(None)
         transport = Transport()
         protocol.makeConnection(transport)
         protocol.dataReceived(b"\x16\x03\x01")
