@@ -8,7 +8,7 @@ REPORTS = reports
 # Independent suites, the longest first: two run at a time.
 SUITES = integration unit packaging unit-python browser compliance-quick chaos-quick
 
-.PHONY: headers serve test lint format docs compliance chaos sdk system bench fuzz fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
+.PHONY: headers serve test lint format docs compliance chaos soak sdk system bench fuzz fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
 
 # An environment with the development packages serves, too.
 serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving)
@@ -75,7 +75,7 @@ browser:
 	$(COVERED) tests/browser
 
 chaos-quick:
-	$(COVERED) tests/chaos
+	$(COVERED) tests/chaos tests/soak
 
 compliance-quick:
 	$(BIN)/python tests/compliance/run.py --quick --out $(REPORTS)/compliance-quick
@@ -101,6 +101,11 @@ compliance: $(VENV)/installed
 # Twenty faults and a million deliveries in a few minutes; docs/reference/chaos.md has the last result.
 chaos: $(VENV)/installed system
 	$(BIN)/python tests/chaos/run.py --out $(REPORTS)/chaos
+
+# A million connections and half an hour of mixed load, and what the server holds afterwards. MINUTES=120 makes the mixed
+# load longer.
+soak: $(VENV)/installed system
+	$(BIN)/python tests/soak/soak.py --out $(REPORTS)/soak $(if $(MINUTES),--minutes $(MINUTES))
 
 # The tests of Centrifugo's SDKs, and all our tests with these SDKs; docs/reference/sdks.md has the last result.
 # CENTRIFUGO=1 runs the SDKs' own tests against Centrifugo, too.

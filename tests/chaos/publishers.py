@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -46,6 +47,8 @@ class Publishers:
         self._ports, self._redis_port, self._key = ports, redis_port, key
         self._clients, self._rng = clients, rng
         self._numbers = itertools.count(1)
+        self._prefix = secrets.token_hex(4)
+        """Prefix of the idempotency keys, which the server remembers from earlier runs."""
         self.padding: dict[str, int] = {}
         """Channel -> number of bytes by which its publications are currently padded."""
 
@@ -90,7 +93,7 @@ class Publishers:
         # Without a stream, a retry cannot be distinguished from a duplicate.
         idempotent = sent.number % 2 == 0 and not sent.plain
         if idempotent:
-            body["idempotency_key"] = f"n{sent.number}"
+            body["idempotency_key"] = f"{self._prefix}-{sent.number}"
         for _ in range(RETRIES if idempotent else 1):
             try:
                 status, answer = await wire.post(self._rng.choice(self._ports), "/api/publish", body)

@@ -17,23 +17,21 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 # Under pytest, pyproject.toml adds this path.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 
-from accounts import Accounts, Disconnected, Log
+from accounts import Accounts
 from checker import Verdict, check
 from nemesis import Nemesis
 from publishers import Publishers
 from report import markdown
 from stage import KEY, NotReadyError, Stage, running
 from subscribers import KINDS, Centrifuge, RawFormat, Subscriber
-
-TIMEOUT = 30.0
-"""Seconds to wait until the last publications have reached every subscriber."""
+from waits import TIMEOUT, is_away, lacks, wait_until
 
 
 @dataclass
@@ -181,28 +179,6 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
 def delivered(accounts: Accounts) -> int:
     """Return the approximate number of deliveries: a few of the counted events are not publications."""
     return sum(len(log.events) for log in accounts.logs)
-
-
-def is_away(log: Log) -> bool:
-    """Return whether a subscriber is disconnected."""
-    return not log.events or isinstance(log.events[-1], Disconnected)
-
-
-def lacks(log: Log, markers: Sequence[int]) -> bool:
-    """Return whether a subscriber has not received the last publications."""
-    return not {getattr(event, "number", 0) for event in log.events[-50:]}.issuperset(markers)
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    """
-    Wait for a condition, at most `TIMEOUT` seconds.
-
-    If it is still false then, the checker finds the consequences.
-    """
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(TIMEOUT):
-            while not condition():  # noqa: ASYNC110 (there is no event to wait for)
-                await asyncio.sleep(0.1)
 
 
 def run(options: argparse.Namespace, directory: Path) -> Outcome:

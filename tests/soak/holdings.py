@@ -1,0 +1,112 @@
+"""What a server process holds: memory, descriptors, timers and objects; and the bounds after a long run."""
+
+import contextlib
+import json
+import os
+import socket
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["GROWTH", "MAX_SLOPE", "MIN_GROWTH", "Holdings", "Sample", "compare", "pss", "slope", "take", "take_quiet"]
+
+GROWTH, MIN_GROWTH = 0.05, 10 * 1024
+"""Maximum growth of the memory: as a part of the memory before, or in KiB; the larger one holds (F8)."""
+
+MAX_SLOPE = 1024.0
+"""Maximum growth of the memory during the mixed load, in KiB per hour."""
+
+QUIET = 45.0
+"""Maximum seconds until everything that a load has left behind is released; the longest deadline is 30 s."""
+
+CACHED = {"ClientInfo": 1024, "DelayedCall": 64, "ChannelNames": 256}
+"""
+Class -> number of its objects that caches may keep: the headers of publications (`wsserver.hub.publication`), the
+cancelled calls in Twisted's heap, and the names of channels in Redis (`wsserver.redis.encoding`).
+"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The memory of the server at a time."""
+
+    at: float
+    """Seconds since the start of the run."""
+    kib: int
+    """Pss in KiB: its own memory, and its part of the memory that it shares."""
+    files: int
+    """Number of open descriptors."""
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """Everything that a server without clients holds."""
+
+    kib: int
+    files: int
+    timers: int
+    objects: dict[str, int]
+    """Name of a class -> number of its objects."""
+
+
+def pss(pid: int) -> int:
+    """Return the proportional set size of a process in KiB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def files(pid: int) -> int:
+    """Return the number of open descriptors of a process."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def take(pid: int, report: Path) -> Holdings:
+    """Return what a server holds now; `report` is the socket of `served.py`."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(report))
+        counts = json.loads(connection.makefile().read())
+    # The server may not have closed the connection for the report yet.
+    time.sleep(0.1)
+    return Holdings(pss(pid), files(pid), counts["timers"], counts["objects"])
+
+
+def take_quiet(pid: int, report: Path, base: Holdings | None = None) -> Holdings:
+    """Return what a server without clients holds when it has released everything, at the latest after `QUIET`."""
+    end, held = time.monotonic() + QUIET, take(pid, report)
+    while time.monotonic() < end:
+        time.sleep(1)
+        before, held = held, take(pid, report)
+        if base is None and _counts(before) == _counts(held):
+            break
+        if base is not None and not compare(base, held):
+            break
+    return held
+
+
+def _counts(holdings: Holdings) -> tuple[int, int, dict[str, int]]:
+    return holdings.files, holdings.timers, holdings.objects
+
+
+def compare(base: Holdings, now: Holdings) -> list[str]:
+    """Return what has not returned to the base, within the bounds."""
+    found = []
+    allowed = max(base.kib * GROWTH, MIN_GROWTH)
+    if now.kib - base.kib > allowed:
+        found.append(f"memory: {base.kib:,} -> {now.kib:,} KiB, more than {allowed:,.0f} KiB above the base")
+    for name, before, after in (("descriptors", base.files, now.files), ("timers", base.timers, now.timers)):
+        if after > before:
+            found.append(f"{name}: {before} -> {after}")
+    for name in sorted(now.objects):
+        before, after = base.objects.get(name, 0), now.objects[name]
+        if after > max(before, CACHED.get(name, 0)):
+            found.append(f"objects of {name}: {before} -> {after}")
+    return found
+
+
+def slope(samples: Sequence[Sample]) -> float:
+    """Return the growth of the memory in KiB per hour: the slope of the line that fits the samples best."""
+    with contextlib.suppress(statistics.StatisticsError):
+        return statistics.linear_regression([s.at for s in samples], [s.kib for s in samples]).slope * 3600
+    return 0.0

@@ -1,0 +1,69 @@
+"""A short run. `make soak` runs for longer."""
+
+import socket
+import threading
+from dataclasses import replace
+
+import pytest
+from curve import curve
+from cycles import STYLES, Cycles, FailedCycleError
+from holdings import Holdings, Sample, compare, slope
+from soak import markdown, run
+
+BASE = Holdings(60_000, 14, 4, {"Frontend": 0, "FrontendFactory": 1})
+
+
+def test_a_server_returns_to_its_base_after_short_connections_and_a_mixed_load(tmp_path):
+    soak = run(1000, 3, tmp_path)
+    assert not soak.complaints
+    assert soak.figures["cycles"]["styles"] == dict.fromkeys(STYLES, 250)
+    mixed = soak.figures["mixed load"]["counts"]
+    for kind in ("delivered", "acked", "echoes", "pages", "calls", "short connections"):
+        assert mixed[kind], kind
+    assert "passed: yes" in markdown(soak)
+    assert curve("title", soak.samples, soak.phases).count("<rect") == (len(soak.phases) + 1) // 2
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        (replace(BASE, kib=71_000), "memory: 60,000 -> 71,000 KiB"),
+        (replace(BASE, files=15), "descriptors: 14 -> 15"),
+        (replace(BASE, timers=5), "timers: 4 -> 5"),
+        (replace(BASE, objects={"Frontend": 1}), "objects of Frontend: 0 -> 1"),
+    ],
+)
+def test_reports_what_has_not_returned_to_the_base(now, words):
+    assert words in compare(BASE, now)[0]
+
+
+def test_accepts_a_growth_within_the_bounds():
+    assert not compare(BASE, replace(BASE, kib=70_000, objects={"ClientInfo": 900, "FrontendFactory": 1}))
+
+
+def test_the_slope_is_in_kib_per_hour():
+    assert slope([Sample(at, 1000 + at // 36, 14) for at in range(0, 3600, 36)]) == pytest.approx(100, rel=0.01)
+
+
+def test_a_cycle_fails_if_the_server_refuses_the_connection(refusing_port):
+    with pytest.raises(FailedCycleError, match=r"refused: b'HTTP/1\.1 503"):
+        Cycles(refusing_port, 4).run()
+
+
+@pytest.fixture
+def refusing_port():
+    """The port of a server that refuses every connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")
+
+        threading.Thread(target=refuse, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
