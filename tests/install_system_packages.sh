@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install what the tests need besides Python packages: Chromium, certutil for the authorities that it trusts, Redis, Node
-# and Java for SDKs, nginx, curl for the documented examples, openssl, libfaketime for a system clock that jumps, and the
-# headers that the load generator is compiled with.
+# and Java for SDKs, nginx, curl for the documented examples, openssl, libfaketime for a system clock that jumps, systemd's
+# programs that check units and pass sockets, and the headers that the load generator is compiled with.
 set -eu
 missing=""
 command -v certutil >/dev/null || missing="$missing libnss3-tools"
@@ -15,6 +15,7 @@ command -v nginx >/dev/null || missing="$missing nginx"
 command -v npm >/dev/null || missing="$missing npm"
 command -v openssl >/dev/null || missing="$missing openssl"
 command -v redis-server >/dev/null || missing="$missing redis-server"
+command -v systemd-analyze >/dev/null || missing="$missing systemd"
 [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
 [ -e /usr/include/zlib.h ] || missing="$missing zlib1g-dev"
 [ -n "$missing" ] || exit 0

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn
 
+from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver
 from twisted.python import usage
 
@@ -23,6 +24,7 @@ from wsserver.listening.errors import describe_listen_error
 from wsserver.listening.ports import endpoint_strings
 from wsserver.process.allocator import collect_rarely, keep_freed
 from wsserver.process.exit import complain, die, die_by
+from wsserver.process.notify import Notifier
 from wsserver.process.pidfile import PidFileError, remove_stale_pid_file
 from wsserver.process.signals import handle_signals
 from wsserver.process.version import show_version
@@ -167,6 +169,7 @@ def makeService(options: Options) -> WebSocketService:
         service = TwistdService(options.settings, reactor)
     except WsserverError as error:
         die(error)
+    service.notifier = Notifier(reactor)
     service.twistd = options.parent
     if options.parent is not None and not options.parent.get("nodaemon", True):
         _check_port(options.settings)
@@ -194,14 +197,26 @@ def _check_port(settings: Settings) -> None:
 
 
 class TwistdService(WebSocketService):
-    """The service as twistd runs it: it also handles signals, and sets the log format unless twistd logs to syslog."""
+    """
+    The service as twistd runs it.
+
+    It also handles signals, notifies the service manager, and sets the log format unless twistd logs to syslog.
+    """
 
     twistd: usage.Options | None = None
+    notifier: Notifier
 
     def startService(self) -> None:
         """Start the service and the handling of signals, as described in `wsserver.process.signals`."""
         super().startService()
         handle_signals(self._reactor, lambda: self.frontend.stopping)
+        # Not before the reactor runs: until then, a signal would end the process.
+        self._reactor.callWhenRunning(self.notifier.ready)
+
+    def stopService(self) -> Deferred[None]:
+        """Notify the service manager, then stop the service."""
+        self.notifier.stopping()
+        return super().stopService()
 
     def setServiceParent(self, parent: Any) -> None:
         """Attach the service to the application, and set its log observer, which twistd reads after this call."""

@@ -36,6 +36,7 @@ LOGGING = frozenset({"debug", "info", "warn", "error", "critical", "failure", "f
 KINDS = {
     "_publish": "log",
     "LineLimit": "part",
+    "_send_state": "other",
     "warn": "log",
     "callFromThread": "log",
     "add_argument": "help",

@@ -1,12 +1,13 @@
 """Listeners: create them from the settings, open their ports, and describe the open ports."""
 
 import ipaddress
+import os
 import socket
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.endpoints import serverFromString
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -77,8 +78,9 @@ class Listener:
         try:
             with _ready_for(inner):
                 endpoint = self._tls[0] if self._tls is not None else serverFromString(self._reactor, inner)
+                _check_domain(endpoint)
                 endpoint.listen(self._wrap(factory)).addBoth(results.append)
-        except SocketInUse as error:
+        except (SocketInUse, _WrongDomain) as error:
             raise ListenError(text, str(error)) from error
         except Exception as error:
             # Endpoint parsers are plugins and raise any exception for a string they cannot parse.
@@ -124,6 +126,22 @@ def _ready_for(endpoint: str) -> AbstractContextManager[None]:
         # Twisted would create the lock file `.lock` in the working directory, and leave it there.
         raise ValueError("unix: needs a value for 'address', as in unix:/run/ws.sock")
     return stale_socket_removed(path)
+
+
+class _WrongDomain(Exception):
+    """The socket that the process has inherited is of another address family than the endpoint string says."""
+
+
+def _check_domain(endpoint: Any) -> None:
+    """Refuse the wrong `domain` of a `systemd:` endpoint, for which Twisted could not read the clients' addresses."""
+    if not isinstance(endpoint, AdoptedStreamServerEndpoint):
+        return
+    with socket.socket(fileno=os.dup(endpoint.fileno)) as inherited:
+        actual = socket.AddressFamily(inherited.family)
+    expected = socket.AddressFamily(endpoint.addressFamily)
+    if actual != expected:
+        names = [family.name.removeprefix("AF_") for family in (actual, expected)]
+        raise _WrongDomain(f"domain: the socket that systemd passes is {names[0]}, not {names[1]}")
 
 
 def _tune(port: Any, endpoint: str) -> None:
