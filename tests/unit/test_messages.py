@@ -25,7 +25,7 @@ SENTENCES = [message for message in MESSAGES if message.kind in {"error", "close
 NAMES = frozenset(
     {"Accept", "Authorization", "Autobahn", "Centrifuge", "Connection", "Content", "Host", "OpenSSL", "Origin"}
     | {"Protobuf", "Python", "Redis", "Sec", "Transfer", "Twisted", "WebSocket"}
-    | {"Graphite", "OpenTelemetry", "PostgreSQL", "WebSockets", "WebTransport"}
+    | {"Cloudflare", "Graphite", "Mozilla", "OpenTelemetry", "PostgreSQL", "WebSockets", "WebTransport"}
 )
 """Capitalized words that a message may begin with: programs, protocols and headers."""
 
@@ -33,7 +33,13 @@ OF_OTHERS = frozenset({"Data must be bytes", "Usage: wsserver serve [options]"})
 """Messages in the form of Twisted's own, which programmers may recognize."""
 
 SENT = frozenset(
-    {"Bearer {token}", "{PRIVATE}used:{key}", "{user}:{password}@", "{scheme}://{credentials}{hosts}/{path}"}
+    {
+        "Bearer {token}",
+        "bearer.{token}",
+        "{PRIVATE}used:{key}",
+        "{user}:{password}@",
+        "{scheme}://{credentials}{hosts}/{path}",
+    }
 )
 """Texts with a secret that are sent only to their intended recipient, or written to a file of the user."""
 
@@ -45,8 +51,9 @@ HIDES = frozenset({"redact", "quote", "len", "type"})
 
 PROGRAMS = frozenset(
     {"--logfile", "--nodaemon", "--pidfile", "--address", "--host", "--path", "--timeout", "--tls", "--verify"}
+    | {"--dry-run"}
 )
-"""Options of twistd that messages name."""
+"""Options of twistd, and of certbot, that messages name."""
 
 BANNED = {
     r"of this channel it is not kept": "presence is not enabled for this channel",

@@ -13,10 +13,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
+from wsserver.cli.urls import Target, parse_websocket_url
 from wsserver.errors import BenchFailed, InvalidChannel, SettingError, Unreachable
 from wsserver.hub.names import parse_name
 from wsserver.text import escape
@@ -30,18 +29,6 @@ MAX_CONNECTIONS = 19_000
 """Maximum number of connections: a process has 20,000 file descriptors on many systems."""
 
 _PROGRAM = "import sys; from wsserver.cli import _load; sys.exit(_load.main(*sys.argv[1:]))"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The parts of a WebSocket URL."""
-
-    host: str
-    port: int
-    tls: bool
-    path: str
-    """The path with the query."""
-    host_header: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,19 +127,10 @@ def parse_target(url: str) -> Target:
     Raises:
         SettingError: the URL is invalid.
     """
-    problem = SettingError("URL", f"expected a URL such as ws://127.0.0.1:8080/echo, not {url!r}")
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise problem from None
-    if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.username is not None or port == 0:
-        raise problem
-    if parts.fragment or not (url.isascii() and url.isprintable()) or " " in url:
-        raise problem
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    tls = parts.scheme == "wss"
-    return Target(parts.hostname, port or (443 if tls else 80), tls, path, parts.netloc)
+        return parse_websocket_url(url)
+    except ValueError as error:
+        raise SettingError("URL", f"{error}, not {url!r}") from None
 
 
 def _find_address(target: Target) -> str:

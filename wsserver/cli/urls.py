@@ -1,10 +1,10 @@
-"""Server URLs: the `--url` option of commands that connect to a running server."""
+"""URLs of servers: the `--url` option, and the WebSocket URL that `bench` and `doctor` connect to."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote_plus, urlsplit
 
-__all__ = ["DEFAULT_URL", "ServerURL", "parse_server_url", "query_of"]
+__all__ = ["DEFAULT_URL", "ServerURL", "Target", "parse_server_url", "parse_websocket_url", "query_of"]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 """The URL of a server that runs with default options."""
@@ -36,6 +36,23 @@ class ServerURL:
         return f"{scheme}{'s' if self.tls else ''}://{self.host_header}:{self.port}{self.path}{path}"
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The parts of a WebSocket URL."""
+
+    host: str
+    port: int
+    tls: bool
+    path: str
+    """The path with the query."""
+    host_header: str
+
+    @property
+    def origin(self) -> str:
+        """The origin of a page on the same server, as a browser sends it."""
+        return f"http{'s' if self.tls else ''}://{self.host_header.removesuffix(':443' if self.tls else ':80')}"
+
+
 def parse_server_url(text: str) -> ServerURL:
     """
     Parse the URL of a server.
@@ -62,6 +79,33 @@ def parse_server_url(text: str) -> ServerURL:
     if parts.query or parts.fragment or port == 0 or not (text.isascii() and text.isprintable()) or " " in text:
         raise expected
     return ServerURL(parts.hostname, port or (443 if tls else 80), tls, parts.path.rstrip("/"))
+
+
+def parse_websocket_url(text: str, *, pages: bool = False) -> Target:
+    """
+    Parse a WebSocket URL (RFC 6455 section 3).
+
+    Args:
+        text: the URL.
+        pages: whether `http:` stands for `ws:`, and `https:` for `wss:`.
+
+    Raises:
+        ValueError: the URL is invalid; the message says what was expected.
+    """
+    expected = ValueError("expected a URL such as ws://127.0.0.1:8080/echo")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise expected from None
+    schemes = ("ws", "wss", "http", "https") if pages else ("ws", "wss")
+    if parts.scheme not in schemes or not parts.hostname or parts.username is not None or port == 0:
+        raise expected
+    if parts.fragment or not (text.isascii() and text.isprintable()) or " " in text:
+        raise expected
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    tls = parts.scheme in ("wss", "https")
+    return Target(parts.hostname, port or (443 if tls else 80), tls, path, parts.netloc)
 
 
 def query_of(channels: Iterable[str], **parameters: str | Sequence[str]) -> str:

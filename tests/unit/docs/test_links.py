@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from paths import ROOT
 
-from wsserver.cli import bench
+from wsserver.cli import bench, doctor
 from wsserver.config.reference import options_page
 from wsserver.config.settings import TABLE, Settings
 from wsserver.tap import Options
@@ -108,9 +108,10 @@ def test_every_flag_in_a_code_span_exists():
         "--save",
         "--tag",
     }
-    parser = argparse.ArgumentParser()
-    bench.add_arguments(parser)
-    known |= set(re.findall(r"--[a-z-]+", parser.format_help()))
+    for command in (bench, doctor):
+        parser = argparse.ArgumentParser()
+        command.add_arguments(parser)
+        known |= set(re.findall(r"--[a-z-]+", parser.format_help()))
     flags = {flag for page in PAGES for span in code_spans(page) for flag in re.findall(r"(?<!\S)--[a-z-]*", span)}
     assert sorted(flags - known) == []
 

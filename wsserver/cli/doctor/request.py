@@ -1,0 +1,70 @@
+"""What `wsserver doctor` asks a server for: the URL, and who asks."""
+
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs
+
+from wsserver.cli.urls import Target
+
+__all__ = ["Wanted"]
+
+CENTRIFUGE = "/connection/websocket"
+PATHS = (CENTRIFUGE, "/connection/uni_websocket", "/ws", "/echo", "/ticker", "/")
+"""The paths of our server; what precedes them in a URL is the prefix of a proxy."""
+
+
+@dataclass
+class Wanted:
+    """The request of the user."""
+
+    target: Target
+    origin: str
+    token: str = ""
+    subprotocol: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    echo: bool = False
+    """Whether the user says that the server sends back every message."""
+    is_ours: bool = False
+    """Whether the server is a wsserver."""
+
+    @property
+    def path(self) -> str:
+        """The path without the query."""
+        return self.target.path.partition("?")[0]
+
+    @property
+    def base(self) -> str:
+        """The prefix that a proxy puts before the paths of our server; usually empty."""
+        known = next((path for path in PATHS if self.path.endswith(path)), "")
+        return self.path.removesuffix(known) if known else self.path.rpartition("/")[0]
+
+    @property
+    def is_centrifuge(self) -> bool:
+        """Whether the path speaks the Centrifuge protocol as JSON."""
+        return self.path.endswith(CENTRIFUGE) and "protobuf" not in self.target.path
+
+    @property
+    def channel(self) -> str:
+        """The channel of a raw subscription; empty for none."""
+        return parse_qs(self.target.path.partition("?")[2]).get("channel", [""])[0]
+
+    def headers_for(self, path: str, *, origin: bool = True) -> dict[str, str]:
+        """
+        Return the headers of a handshake.
+
+        A page cannot set the header Authorization of a handshake, so pages send our server the token as a subprotocol.
+        With the Centrifuge protocol, the client sends it in its first command.
+
+        Args:
+            path: the path of the handshake.
+            origin: whether to send an Origin header.
+        """
+        protocols = [self.subprotocol] if self.subprotocol else []
+        headers = {"Origin": self.origin} if origin else {}
+        if self.token and not path.partition("?")[0].endswith(CENTRIFUGE):
+            if self.is_ours:
+                protocols += ["wsserver.v1", f"bearer.{self.token}"]
+            else:
+                headers["Authorization"] = f"Bearer {self.token}"
+        if protocols:
+            headers["Sec-WebSocket-Protocol"] = ", ".join(protocols)
+        return headers | self.headers
