@@ -31,7 +31,7 @@ from twisted.plugin import getPlugins
 
 from wsserver import __version__
 from wsserver.auth.verifier import Tokens
-from wsserver.closecodes import MEANINGS, CloseCode
+from wsserver.closecodes import MEANINGS
 from wsserver.config.insecure import describe_insecure_options, refuse_exposure
 from wsserver.config.loader import require_libraries
 from wsserver.config.redis_url import parse_redis_url
@@ -70,6 +70,7 @@ from wsserver.wire.handshake import Policy
 from wsserver.wire.http11 import Refusal
 from wsserver.wire.poller import Poller
 from wsserver.wire.protocol import ServerFactory
+from wsserver.wire.shutdown import Shutdown
 from wsserver.wire.timers import use_monotonic_clock
 from wsserver.wire.transport import adopt
 
@@ -185,10 +186,11 @@ class WebSocketService(Service):
             access_log=access_log,
             open_timeout=settings.open_timeout,
             max_connections=_max_connections(settings),
-            always_served=frozenset({"/health"}),
+            long_lived=frozenset({"/sse", *centrifuge.streams}),
         )
         self._listeners = make_listeners(settings, reactor)
         self._poller: Poller | None = None
+        self._stopping: Shutdown | None = None
         self.ports: list[IListeningPort] = []
         """The listening ports; empty while the service does not run."""
 
@@ -233,6 +235,7 @@ class WebSocketService(Service):
         return SSE(
             self.hub,
             self.authorizer,
+            self.connections,
             self._reactor,
             default=Format(settings.channel_format),
             max_queued=settings.max_queued_bytes,
@@ -280,23 +283,25 @@ class WebSocketService(Service):
     @inlineCallbacks
     def stopService(self) -> Generator[Any, Any, None]:
         """
-        Stop listening, close the WebSocket connections with 1001, then close all other connections.
+        Stop listening, close all connections gracefully, then stop all other parts.
 
-        The option `close_timeout` limits how long WebSocket clients may take to close. Other connections are dropped
-        after `wsserver.wire.linger.LINGER` seconds.
+        WebSocket clients get the close code of the option `drain_code`, spread over up to `drain_jitter` seconds. What
+        was received before is answered. Connections that are still open after `drain_timeout` seconds are dropped; see
+        also `abort`.
 
         Returns:
             A Deferred that fires when all parts of the server have stopped.
         """
         super().stopService()
         ports, self.ports = self.ports, []
-        self.frontend.stop()
+        closed = [maybeDeferred(port.stopListening) for port in ports]
+        self.frontend.stopping = self.connections.stopping = True
+        self._stopping = Shutdown(self.connections, self.frontend, self._reactor, self.settings.drain_timeout)
+        yield from closed
+        yield from (self.frontend.drain(self.settings.close_timeout), self.connections.drain())
+        self._stopping.finished()
         if self._jwks is not None:
             self._jwks.stop()
-        for port in ports:
-            yield maybeDeferred(port.stopListening)
-        yield self.connections.close_all(CloseCode.GOING_AWAY, "the server is stopping")
-        yield self.frontend.close_all()
         self.connections.access_log.flush()
         self.hub.presence.stop()
         self._survey.stop()
@@ -308,6 +313,11 @@ class WebSocketService(Service):
         if self._poller is not None:
             self._poller.stop()
             self._poller = None
+
+    def abort(self) -> None:
+        """Drop the connections that `stopService` still waits for. Does nothing before `stopService`."""
+        if self._stopping is not None:
+            self._stopping.abort()
 
     def _listen(self) -> None:
         self.frontend.stopping = self.connections.stopping = False

@@ -209,7 +209,7 @@ class TwistdService(WebSocketService):
     def startService(self) -> None:
         """Start the service and the handling of signals, as described in `wsserver.process.signals`."""
         super().startService()
-        handle_signals(self._reactor, lambda: self.frontend.stopping)
+        handle_signals(self._reactor, self.abort)
         # Not before the reactor runs: until then, a signal would end the process.
         self._reactor.callWhenRunning(self.notifier.ready)
 

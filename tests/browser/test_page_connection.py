@@ -84,12 +84,12 @@ class CloseTests:
     @pytest.mark.parametrize(
         ("how", "title", "meaning"),
         [
-            (signal.SIGTERM, "Closed by the server, code 1001", "1001 means going away"),
+            (signal.SIGTERM, "Closed by the server, code 1012", "1012 means service restart"),
             (signal.SIGKILL, "Connection lost, code 1006", "Not clean"),
         ],
         ids=["stopped", "killed"],
     )
-    def test_shows_1001_for_a_stopped_server_and_1006_for_a_killed_one(
+    def test_shows_1012_for_a_stopped_server_and_1006_for_a_killed_one(
         self, open_server_page, own_server, how, title, meaning
     ):
         port = free_port()

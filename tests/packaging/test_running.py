@@ -38,7 +38,7 @@ class StoppingTests:
                 server.process.send_signal(number)
                 with pytest.raises(ConnectionClosed) as caught:
                     peer.recv(timeout=30)
-                assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1001, "the server is stopping")
+                assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1012, "the server is stopping")
             server.process.wait(30)
             assert "Traceback" not in server.output + server.errors
             assert server.errors == ""

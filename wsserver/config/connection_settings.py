@@ -7,9 +7,11 @@ Each option is one field. The field is the only place that defines its default, 
 from dataclasses import dataclass
 from datetime import tzinfo
 
+from wsserver.closecodes import CloseCode
 from wsserver.config.options import option
 from wsserver.config.parsers import (
     a_choice,
+    a_close_code,
     a_duration,
     a_flag,
     a_size,
@@ -26,10 +28,11 @@ from wsserver.config.parsers import (
 
 __all__ = ["ConnectionSettings"]
 
-_LISTEN, _ORIGINS, _LIMITS, _WEBSOCKET, _ENDPOINTS, _LOG = (
+_LISTEN, _ORIGINS, _LIMITS, _STOP, _WEBSOCKET, _ENDPOINTS, _LOG = (
     "Where to listen",
     "Allowed origins",
     "Limits",
+    "Stop",
     "WebSocket",
     "Commands and echo",
     "Log",
@@ -157,6 +160,34 @@ class ConnectionSettings:
         10.0,
         "Maximum time for a client to answer a ping, with a pong or any message; then the server closes the connection "
         "with 1011 (3012 for Centrifuge clients).",
+        metavar="TIME",
+        show=show_duration,
+    )
+    # Precedents: uvicorn 1012, websockets 1001, Centrifugo 3001.
+    drain_code: int = option(
+        _STOP,
+        a_close_code,
+        int(CloseCode.SERVICE_RESTART),
+        "Close code that WebSocket clients receive when the server stops. Clients of the Centrifuge protocol receive "
+        "3001 instead, after which they reconnect.",
+        metavar="CODE",
+    )
+    drain_jitter: float = option(
+        _STOP,
+        a_duration(0, 300),
+        5.0,
+        "Maximum time over which a stopping server spreads the closing of its connections, in random order, so that "
+        "not all clients reconnect at once. With fewer than a thousand connections, it takes less time: 200 are closed "
+        "per second. 0 closes all at once.",
+        metavar="TIME",
+        show=show_duration,
+    )
+    drain_timeout: float = option(
+        _STOP,
+        a_duration(0.1, 3600),
+        30.0,
+        "Maximum time for all connections to close when the server stops. Then the server drops those that are still "
+        "open, even if a request is not answered.",
         metavar="TIME",
         show=show_duration,
     )

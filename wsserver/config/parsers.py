@@ -22,6 +22,7 @@ __all__ = [
     "TRUE",
     "a_channel_prefix",
     "a_choice",
+    "a_close_code",
     "a_duration",
     "a_flag",
     "a_pattern",
@@ -67,6 +68,13 @@ def an_integer(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def a_close_code(text: str) -> int:
+    """Parse a close code with which a stopping server may close connections (RFC 6455 section 7.4)."""
+    if not re.fullmatch(r"1001|1012|1013|[34][0-9]{3}", text):
+        raise ValueError("expected 1001, 1012, 1013 or a number from 3000 to 4999")
+    return int(text)
 
 
 def a_size(low: int, high: int) -> Callable[[str], int]:

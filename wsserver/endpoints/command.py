@@ -175,6 +175,10 @@ class CommandProtocol(ServerProtocol):
             self._waiting_messages = None
             self.resume_reading()
 
+    def is_answering(self) -> bool:
+        """Return whether messages wait to be answered."""
+        return bool(self._waiting_messages) or super().is_answering()
+
     def work_failed(self) -> None:
         """Close with 1011: a command raised an exception."""
         self._endpoint_failed()

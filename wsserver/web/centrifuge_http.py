@@ -122,6 +122,8 @@ class CentrifugeHTTP:
             "/emulation": self._emulate,
         }
         """Path -> what answers requests, given the request head, the request body and the peer's address."""
+        self.streams = self.paths.keys() - {"/emulation"}
+        """The paths with endless responses."""
 
     # Streams.
 

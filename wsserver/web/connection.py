@@ -219,7 +219,11 @@ class HTTPConnection:
             if self._is_half_closed:
                 self._stream.half_closed()
             return
-        closes = request.version != (1, 1) or ("connection" in request.fields and request.names("connection", "close"))
+        closes = (
+            request.version != (1, 1)
+            or ("connection" in request.fields and request.names("connection", "close"))
+            or self._frontend.is_stopping
+        )
         self._transport.write(write_response(request, response, lines, closes=closes))
         size = len(response.body) if request.method != "HEAD" else 0
         path, status = show_path(request.raw_path), int(response.status)
@@ -251,6 +255,11 @@ class HTTPConnection:
         if self._timer is None:
             self._timer = self._server.reactor.callLater(self._server.keepalive_timeout, self._check_idle)
         self._frontend.response_written(size)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the server is stopping, so that the next response is the last one of the connection."""
+        return self._frontend.is_stopping
 
     def pause_serving(self) -> None:
         """Serve no further request: the client does not read the responses."""

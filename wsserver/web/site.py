@@ -34,6 +34,10 @@ __all__ = ["Answer", "Channel", "PageRequest", "PageSite", "Probe", "Root", "des
 class Connection(Protocol):
     """The connection that a `Channel` answers requests on; see `wsserver.wire.frontend.Frontend`."""
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the server is stopping, so that the next response is the last one of the connection."""
+
     def response_written(self, size: int) -> None:
         """Continue with the next request: a response of `size` bytes is written, and the connection stays open."""
 
@@ -78,6 +82,14 @@ class Channel(HTTPChannel):
         page.gotLength(len(body))
         page.handleContentChunk(body)
         page.requestReceived(request.method.encode("ascii"), request.target.encode("ascii"), version)
+
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        """Return whether the connection stays open after the response; called by `serve`."""
+        persistent = super().checkPersistence(request, version)
+        if persistent and self.connection.is_stopping:
+            request.responseHeaders.setRawHeaders(b"connection", [b"close"])
+            return False
+        return bool(persistent)
 
     def half_closed(self) -> None:
         """Record that the client has closed its sending side, and notify the requests in progress."""

@@ -27,11 +27,20 @@ from wsserver.hub.stream import parse_positions
 from wsserver.typing import ChannelName, Header
 from wsserver.web.site import PageRequest, refuse
 from wsserver.wire.access_log import show_path, show_peer
-from wsserver.wire.eventstream import HEADERS, accepts_event_stream, is_temporary, temporary_stream, write_retry
+from wsserver.wire.drain import Wait, must_wait
+from wsserver.wire.eventstream import (
+    HEADERS,
+    LAST_CHUNK,
+    accepts_event_stream,
+    is_temporary,
+    temporary_stream,
+    write_retry,
+)
 from wsserver.wire.fastpath import Output
 from wsserver.wire.frames import FIN_TEXT
 from wsserver.wire.http11 import Refusal, bad_request, parse_parameters
 from wsserver.wire.linger import LINGER
+from wsserver.wire.protocol import ServerFactory
 
 __all__ = ["SSE"]
 
@@ -56,6 +65,7 @@ class SSE(Resource):
     Args:
         hub: the hub of the channels.
         authorizer: decides which channels a client may subscribe to.
+        connections: the server's factory, which ends the streams when the server stops.
         reactor: the reactor, for timers.
         default: the format of streams whose client requests none.
         max_queued: maximum size of a client's send queue, in bytes.
@@ -68,6 +78,7 @@ class SSE(Resource):
         self,
         hub: Hub,
         authorizer: Authorizer,
+        connections: ServerFactory,
         reactor: IReactorTime,
         *,
         default: Format,
@@ -77,6 +88,7 @@ class SSE(Resource):
         super().__init__()
         self.hub = hub
         self.authorizer = authorizer
+        self.connections = connections
         self.reactor = reactor
         self.max_queued = max_queued
         self.close_on_gap = close_on_gap
@@ -140,6 +152,7 @@ class _Stream(RawSubscription, Output):
         self.authorizer = resource.authorizer
         self.max_queued = resource.max_queued
         self.close_on_gap = resource.close_on_gap
+        self._connections = resource.connections
         self._reactor = resource.reactor
         self._request = request
         self._chunked = request.clientproto == b"HTTP/1.1"
@@ -149,8 +162,9 @@ class _Stream(RawSubscription, Output):
         only = "" if len(admitted.request.channels) == 1 else caller.client
         self.kind = with_filter(("sse", admitted.request.format, self._chunked, only), admitted.request.filter)
         self._format = admitted.request.format
-        self._is_over = self._ends_after_recovery = False
-        """`_is_over`: the stream has ended. `_ends_after_recovery`: it ends once the missed publications are sent."""
+        self._is_over = self._ends_after_recovery = self._is_blocked = False
+        """`_is_over`: the stream has ended. `_ends_after_recovery`: it ends once the missed publications are sent.
+        `_is_blocked`: the client does not read."""
         self._ping: Any = None
         self._abort_timer: Any = None
         self.set_client(admitted, caller)
@@ -171,6 +185,7 @@ class _Stream(RawSubscription, Output):
         # Everything after the head is written to the transport directly, as the fan-out does.
         self.transport = cast(PageRequest, request).channel.transport
         self._schedule_ping()
+        self._connections.add(self)
         self.start()
         if self._positions is not None and (event_id := self._positions.write()):
             self._send(self.position_frame(event_id), 0, 0)
@@ -220,6 +235,7 @@ class _Stream(RawSubscription, Output):
 
     def _on_finish(self, _: object) -> None:
         self._is_over, self._writable, self.transport = True, False, None
+        self._connections.connections.discard(self)
         if self._abort_timer is not None and self._abort_timer.active():
             self._abort_timer.cancel()
         self._leave(*CLOSED)
@@ -279,19 +295,30 @@ class _Stream(RawSubscription, Output):
         self._send_queue = None
         self._leave(code, reason)
         self._request.unregisterProducer()
+        if self._chunked and self.transport is not None:
+            self.transport.write(LAST_CHUNK)
         # The client has `LINGER` seconds to read the bytes that are already written.
         transport: Any = self._request.channel.transport
         self._abort_timer = self._reactor.callLater(LINGER, transport.abortConnection)
         self._request.loseConnection()
 
+    def drain(self, code: int, reason: str, wait: Wait) -> bool:
+        """End the stream: the server is stopping. An EventSource reconnects after the delay of `retry:`."""
+        if must_wait(wait, is_answering=False, is_blocked=self._is_blocked and not self._is_over):
+            return False
+        self.close(code, reason)
+        return True
+
     # IPushProducer.
 
     def pauseProducing(self) -> None:
         """Queue further events: the client does not read."""
+        self._is_blocked = True
         self.hold()
 
     def resumeProducing(self) -> None:
         """Send the queued events, then continue the recovery."""
+        self._is_blocked = False
         self.release()
         self.read_page()
 

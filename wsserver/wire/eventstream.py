@@ -17,6 +17,7 @@ from wsserver.wire.http11 import Refusal, Request, write_last_response
 
 __all__ = [
     "HEADERS",
+    "LAST_CHUNK",
     "UNBUFFERED",
     "accepts_event_stream",
     "is_temporary",
@@ -37,6 +38,9 @@ UNBUFFERED: Final = (
 
 HEADERS: Final = (("Content-Type", _CONTENT_TYPE), *UNBUFFERED)
 """Headers of every event stream."""
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+"""The end of a response in chunks (RFC 9112 section 7.1)."""
 
 # Without a `retry:` field, browsers wait 2 to 5 seconds.
 MIN_RETRY: Final = 1000

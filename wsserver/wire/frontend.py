@@ -12,6 +12,7 @@ refuses reach neither an endpoint nor the HTTP side.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from typing import Protocol as Shape
@@ -33,7 +34,7 @@ from wsserver.wire.handshake import Policy, check
 from wsserver.wire.http11 import Refusal, Request, check_length, unavailable
 from wsserver.wire.limits import MAX_UNSERVED, WorkQueue
 from wsserver.wire.linger import LINGER, linger
-from wsserver.wire.protocol import ServerProtocol
+from wsserver.wire.protocol import STOPPING, ServerProtocol
 from wsserver.wire.request_reader import RequestReader
 from wsserver.wire.timers import Deadline, Deadlines
 from wsserver.wire.tls_server import ALPN
@@ -45,6 +46,9 @@ _log = Logger(namespace="wsserver.connection")
 
 MAX_TURNED_AWAY = 32
 """Maximum number of connections over `max_connections` that get a 503 at the same time; further ones are dropped."""
+
+FRESH_TIMEOUT = 0.5
+"""Seconds that a stopping server waits for the first request of a connection that it has accepted."""
 
 TURN_AWAY_TIMEOUT = 2.0
 """
@@ -101,7 +105,7 @@ class FrontendFactory(Factory):
         access_log: logs the refused requests.
         open_timeout: seconds within which a whole request, head and body, must arrive.
         max_connections: maximum number of simultaneous connections.
-        always_served: HTTP paths that are served during shutdown, too.
+        long_lived: HTTP paths with endless responses. During shutdown, requests for them are refused with 503.
     """
 
     noisy = False
@@ -120,7 +124,7 @@ class FrontendFactory(Factory):
         access_log: AccessLog,
         open_timeout: float,
         max_connections: int,
-        always_served: frozenset[str] = frozenset(),
+        long_lived: frozenset[str] = frozenset(),
     ) -> None:
         self.find = find
         self.policy = policy
@@ -133,19 +137,44 @@ class FrontendFactory(Factory):
         self.open_timeout = open_timeout
         self.max_connections = max_connections
         self.sockets = sockets
-        self.always_served = always_served
+        self.long_lived = long_lived
         self.stopping = False
-        """Set during shutdown; new requests get 503."""
+        """Set during shutdown: handshakes and requests for endless responses get 503, and other responses are the last
+        ones of their connections."""
         self.turned_away = 0
         """Number of connections over the limit. They stay open only to receive the 503."""
 
-    def stop(self) -> None:
-        """Answer further requests with 503, even on existing connections, except for the paths in `always_served`."""
+    def drain(self, patience: float) -> "Deferred[None]":
+        """
+        Close the idle connections, and every other one after the response to its request.
+
+        WebSockets and endless responses are closed by `ServerFactory.drain`.
+
+        Args:
+            patience: seconds in which an incomplete request must arrive.
+
+        Returns:
+            A Deferred that fires when no connection is left.
+        """
         self.stopping = True
+        self._close_idle(Frontend.is_idle)
+        self.deadlines.call_later(FRESH_TIMEOUT, partial(self._close_idle, Frontend.is_silent))
+        self.deadlines.call_later(patience, partial(self._close_idle, Frontend.is_receiving))
+        return self.sockets.emptied()
+
+    def _close_idle(self, condition: "Callable[[Frontend], bool]") -> None:
+        for socket in self.sockets:
+            if self.stopping and isinstance(socket, Frontend) and condition(socket):
+                self.close(socket)
+
+    def close(self, socket: Any) -> None:
+        """Close a connection after what is queued for it has been sent, at the latest after `LINGER` seconds."""
+        self.deadlines.call_later(LINGER, socket.transport.abortConnection)
+        socket.dropConnection()
 
     def close_all(self) -> "Deferred[None]":
         """
-        Close every connection. Open WebSockets should be closed before, by `ServerFactory.close_all`.
+        Close every connection, even one that waits for a response.
 
         Connections that are still open after `LINGER` seconds are dropped.
 
@@ -153,9 +182,13 @@ class FrontendFactory(Factory):
             A Deferred that fires when no connection is left.
         """
         for socket in self.sockets:
-            socket.transport.loseConnection()
-            self.deadlines.call_later(LINGER, socket.transport.abortConnection)
+            self.close(socket)
         return self.sockets.emptied()
+
+    def abort_all(self) -> None:
+        """Drop every connection, without sending what is queued for it."""
+        for socket in self.sockets:
+            socket.transport.abortConnection()
 
     def acceptableProtocols(self) -> list[bytes]:
         """Return the protocols offered by ALPN. Called where Twisted or an application provides TLS."""
@@ -244,6 +277,29 @@ class Frontend(Protocol):
     def writeConnectionLost(self) -> None:
         """Do nothing: only refused connections are half closed by the server, and a deadline drops them."""
 
+    # Shutdown.
+
+    def dropConnection(self) -> None:
+        """Close the connection after what is queued for it has been sent; named as in `ServerProtocol`."""
+        (self._http or self.transport).loseConnection()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the server is stopping, so that the next response is the last one of the connection."""
+        return self._factory.stopping
+
+    def is_receiving(self) -> bool:
+        """Return whether the connection has no request, or an incomplete one."""
+        return not (self._answering or self._refused) and self._endpoint is None and self not in self._factory.work
+
+    def is_silent(self) -> bool:
+        """Return whether nothing of the next request has arrived."""
+        return self.is_receiving() and self._request is None and not len(self._reader)
+
+    def is_idle(self) -> bool:
+        """Return whether the connection has answered requests, and nothing of the next one has arrived."""
+        return self.is_silent() and self._http is not None
+
     # Reading requests.
 
     def serve_one(self) -> bool:
@@ -298,8 +354,8 @@ class Frontend(Protocol):
     def _check(self, request: Request) -> Refusal | None:
         if self._turned_away:
             return _too_many_connections()
-        if self._factory.stopping and (request.wants_websocket or request.path not in self._factory.always_served):
-            return unavailable("the server is stopping")
+        if self._factory.stopping and (request.wants_websocket or request.path in self._factory.long_lived):
+            return unavailable(STOPPING)
         # A handshake with any body is refused by `check`.
         return None if request.wants_websocket else check_length(request)
 
@@ -395,6 +451,10 @@ class Frontend(Protocol):
         if self._paused:
             # The HTTP side resumes the transport at the end of each request.
             self.transport.pauseProducing()
+        if self._factory.stopping and self.is_idle():
+            # The response was begun before the shutdown.
+            self._factory.close(self)
+            return
         # During `_serve_http`, `serve_one` is on the stack and continues by itself.
         if not self._dispatching and not self._write_blocked:
             self._factory.work.submit(self)

@@ -30,18 +30,31 @@ from wsserver.wire.access_log import AccessLog
 from wsserver.wire.autobahn import OPTIONS, AutobahnFactory, ConnectionDeny, ConnectionRequest
 from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.counters import Counters
+from wsserver.wire.drain import Drain, Wait, must_wait
 from wsserver.wire.fastpath import CLOSED, CLOSING, CONNECTING, OPEN
 from wsserver.wire.frames import FIN_CLOSE, build
 from wsserver.wire.limits import WorkQueue
 from wsserver.wire.opening import Denied, OpeningHandshake
 from wsserver.wire.slowpath import SlowPath
 
-__all__ = ["ConnectionDeny", "ConnectionRequest", "Denied", "ServerFactory", "ServerProtocol", "adopt_options", "bind"]
+__all__ = [
+    "STOPPING",
+    "ConnectionDeny",
+    "ConnectionRequest",
+    "Denied",
+    "ServerFactory",
+    "ServerProtocol",
+    "adopt_options",
+    "bind",
+]
 
 # A module-level logger: as a class attribute, Twisted would replace its namespace with the name of the class.
 _log = Logger(namespace="wsserver.connection")
 
 P = TypeVar("P", bound="ServerProtocol")
+
+STOPPING = "the server is stopping"
+"""The close reason of a server that stops."""
 
 
 class Service(Protocol):
@@ -82,10 +95,50 @@ class ServerFactory(AutobahnFactory):
         """Every connection that is not closed: WebSocket, HTTP, or still without a request."""
         self.stopping = False
         """Set during shutdown; no further handshake is completed."""
+        self._drain: Drain | None = None
+
+    def add(self, connection: Any) -> None:
+        """Add an open connection. If the server is stopping, drain it."""
+        self.connections.add(connection)
+        if self._drain is not None:
+            self._drain.add(connection)
+
+    def drain(self) -> "Deferred[None]":
+        """
+        Close every connection gracefully, and refuse handshakes that are still undecided.
+
+        Each connection answers what it has received, then sends a Close frame with the option `drain_code`. The closes
+        are spread over time; see `wsserver.wire.drain`.
+
+        Returns:
+            A Deferred that fires when the last connection is closed.
+        """
+        settings, self.stopping = self.settings, True
+        self._drain = Drain(
+            self.connections,
+            self.reactor,
+            code=settings.drain_code,
+            reason=STOPPING,
+            jitter=settings.drain_jitter,
+            patience=settings.close_timeout,
+        )
+        return self.connections.emptied().addCallback(self._drained)
+
+    def finish_drain(self) -> None:
+        """Close the connections that `drain` has not closed yet, without waiting for their answers."""
+        if self._drain is not None:
+            self._drain.finish()
+
+    def _drained(self, _: None) -> None:
+        if self._drain is not None:
+            self._drain.stop()
+            self._drain = None
 
     def close_all(self, code: CloseCode, reason: str) -> "Deferred[None]":
         """
-        Start the closing handshake on every connection, and refuse handshakes that are still undecided.
+        Start the closing handshake on every connection at once, and refuse handshakes that are still undecided.
+
+        A server that stops uses `drain`, which spreads the closes over time.
 
         Args:
             code: the close code to send.
@@ -193,6 +246,35 @@ class ServerProtocol(SlowPath, OpeningHandshake):
             )
         if self.state == OPEN:
             self._send_close(int(code), reason)
+
+    def drain(self, code: int, reason: str, wait: Wait) -> bool:
+        """
+        Receive nothing more, and close the connection once everything that was received is answered.
+
+        Args:
+            code: the close code to send.
+            reason: the close reason to send.
+            wait: what to wait for.
+
+        Returns:
+            False if the connection waits, so that the method must be called again later.
+        """
+        if self.state == OPEN:
+            if must_wait(wait, is_answering=self.is_answering(), is_blocked=self._write_blocked):
+                self._stop_receiving()
+                return False
+            self.close(code, reason)
+            self._receive_close()
+        return True
+
+    def is_answering(self) -> bool:
+        """
+        Return whether the connection has received something that it has yet to answer.
+
+        A stopping server closes the connection only then. An endpoint that answers later, for example after a database
+        query, overrides this method.
+        """
+        return bool(self._waiting)
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
         """Process the peer's Close frame."""

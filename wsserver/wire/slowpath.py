@@ -50,6 +50,8 @@ class SlowPath(FastPath):
     """Whether reading is paused because the peer does not read."""
     _reading_paused = False
     """Whether reading is paused by the endpoint: see `pause_reading`."""
+    _is_draining = False
+    """Whether nothing more is read, because the server is stopping: see `_stop_receiving`."""
 
     def _slow(self, data: bytes, budget: int) -> None:
         """
@@ -111,7 +113,7 @@ class SlowPath(FastPath):
         self._plain = self._is_plain()
         self.dataReceived(data)
         if not (self._waiting or self._write_blocked or self._reading_paused) and self.state != CLOSED:
-            self.transport.resumeProducing()
+            self._read()
 
     def pause_reading(self) -> None:
         """
@@ -135,7 +137,24 @@ class SlowPath(FastPath):
         if self._waiting:
             self._process_waiting_later()
         else:
+            self._read()
+
+    def _read(self) -> None:
+        if not self._is_draining:
             self.transport.resumeProducing()
+
+    def _stop_receiving(self) -> None:
+        """Read nothing more. The bytes that were read already are still processed."""
+        if not self._is_draining:
+            self._is_draining = True
+            self.transport.pauseProducing()
+
+    def _receive_close(self) -> None:
+        """Read again after `_stop_receiving`: the peer answers the Close frame."""
+        if self._is_draining:
+            self._is_draining = False
+            if not (self._write_blocked or self._reading_paused):
+                self._resume()
 
     def _give_up_partial(self) -> None:
         partial, self._partial = self._partial, None

@@ -466,7 +466,7 @@ class SubscribeTests:
         server.stop()
         assert one.end() == (EX_TEMPFAIL, b"")
         assert one.errors.splitlines()[1:] == [
-            "wsserver: closed by the server with 1001 (going away): the server is stopping"
+            "wsserver: closed by the server with 1012 (service restart): the server is stopping"
         ]
 
     @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def serve_in_site(server, endpoint):
     try:
         yield port.getHost().port
     finally:
-        server.ask(lambda: resource.connections.close_all(1001, "the server is stopping"))
+        server.ask(lambda: resource.connections.drain)
         server.ask(resource.connections.deadlines.stop)
         server.ask(port.stopListening)
 

@@ -255,8 +255,8 @@ class DisconnectTests:
         peers = [server.open("/ws?channel=foo") for _ in range(20)]
         server.begin_to_stop()
         for peer in peers:
-            assert peer.read_frame().close_code == 1001
-            peer.send_frame(8, close_payload(1001))
+            assert peer.read_frame().close_code == 1012
+            peer.send_frame(8, close_payload(1012))
         server.stop()
         assert len(backend.requests) == 20
-        assert {body["disconnect"]["code"] for _, _, body in backend.requests} == {1001}
+        assert {body["disconnect"]["code"] for _, _, body in backend.requests} == {1012}

@@ -287,7 +287,7 @@ class CloseTests:
             server.process.send_signal(signal.SIGTERM)
             for peer in peers:
                 close = peer.read_close()
-                assert (close.close_code, close.close_reason) == (1001, "the server is stopping")
+                assert (close.close_code, close.close_reason) == (1012, "the server is stopping")
                 peer.send_frame(CLOSE, close.payload)
                 assert peer.read_to_end() == b""
             # A client that never answers, and one without a request, do not delay the end.

@@ -5,12 +5,16 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from backend import Backend
 from peers import CLOSE, TEXT, RawPeer, close_payload
 from server_process import Process
 from waiting import wait_until
+
+from wsserver.process.signals import SAME
+from wsserver.wire.drain import AT_ONCE
 
 
 def messages(server):
@@ -46,20 +50,44 @@ class SignalTests:
                 assert peer.echoes()
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-    def test_logs_and_ignores_a_second_signal_while_the_server_stops(self, start, number):
-        """A terminal and a wrapper may each send a signal; clients still get their Close frame."""
-        server = start("--close-timeout", "10s")
+    def test_a_second_signal_ends_the_server_at_once_by_that_signal(self, start, number):
+        """The first one waits for a peer that does not answer its Close frame."""
+        server = start("--close-timeout", "300s", "--drain-timeout", "300s")
         with RawPeer(server.port) as peer:
             peer.handshake("/echo")
-            server.process.send_signal(number)
-            assert peer.read_close().close_code == 1001
-            server.process.send_signal(number)
             server.process.send_signal(signal.SIGTERM)
-            wait_until(lambda: "SIGTERM ignored: the server is already stopping" in server.read_log(), "a line")
-            peer.send_frame(CLOSE, close_payload(1001))
-            peer.read_to_end()
-        assert server.process.wait(20) == -number
+            assert peer.read_close().close_code == 1012
+            time.sleep(SAME)
+            server.process.send_signal(number)
+            assert server.process.wait(20) in (-number, -signal.SIGTERM)
+        assert f"{number.name} ends the server at once" in server.read_log()
         assert "Traceback" not in server.read_log()
+
+    def test_a_second_signal_sends_the_close_frames_that_are_still_due(self, start):
+        server = start("--drain-jitter", "300s", "--drain-timeout", "300s")
+        peers = [RawPeer(server.port) for _ in range(AT_ONCE + 50)]
+        for peer in peers:
+            peer.handshake("/echo")
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(SAME)
+        server.process.send_signal(signal.SIGTERM)
+        for peer in peers:
+            assert peer.read_close().close_code == 1012
+            peer.socket.close()
+        assert server.process.wait(20) == -signal.SIGTERM
+
+    def test_takes_two_signals_at_the_same_time_for_one(self, start):
+        """A terminal and the program that started the server may each send one: the server drains."""
+        server = start()
+        with RawPeer(server.port) as peer:
+            peer.handshake("/echo")
+            server.process.send_signal(signal.SIGINT)
+            server.process.send_signal(signal.SIGTERM)
+            assert peer.read_close().close_code == 1012
+            peer.send_frame(CLOSE, close_payload(1012))
+            peer.read_to_end()
+        assert server.process.wait(20) in (-signal.SIGINT, -signal.SIGTERM)
+        assert "at once" not in server.read_log()
 
     def test_three_signals_at_once_stop_the_server_without_a_traceback(self, start):
         """The signals arrive before the reactor has handled the first one."""

@@ -53,14 +53,19 @@ class ProbeTests:
             assert peer.request(path, method="POST").status == 405
 
     def test_while_the_server_stops_ready_is_503_and_health_200(self, start_server):
-        """Probes on connections that are already open are answered until the server has stopped."""
+        """Probes whose connection is open already are answered; the connection is closed after the answer."""
         server = start_server(close_timeout=1)
         with server.open(), server.connect() as one, server.connect() as other:
-            assert one.request("/health").status == other.request("/health").status == 200
+            one.send(b"GET /health HT")
+            other.send(b"GET /ready HT")
+            wait_until(lambda: server.count_sockets() == 3, "all three accepted")
             server.begin_to_stop()
-            assert one.request("/health").text == "alive\n"
-            response = other.request("/ready")
-            assert (response.status, "the server is stopping" in response.text) == (503, True)
+            one.send(b"TP/1.1\r\nHost: a\r\n\r\n")
+            other.send(b"TP/1.1\r\nHost: a\r\n\r\n")
+            alive, ready = one.read_to_end(), other.read_to_end()
+            assert (alive.startswith(b"HTTP/1.1 200 "), alive.endswith(b"alive\n")) == (True, True)
+            assert (ready.startswith(b"HTTP/1.1 503 "), b"the server is stopping" in ready) == (True, True)
+            assert b"\r\nConnection: close\r\n" in alive
 
     def test_a_probe_is_logged_only_if_the_status_has_changed(self, start_server, make_redis, log, check_often):
         """Every other request has its own log line."""

@@ -354,7 +354,7 @@ class PingTests:
 class StoppingTests:
     """The service stops."""
 
-    def test_closes_every_websocket_connection_with_1001(self, start_server):
+    def test_closes_every_websocket_connection_with_1012(self, start_server):
         """The stream ends without a reset."""
         server = start_server()
         peers = [server.open(path) for path in ("/", "/echo", "/ticker", "/ws")]
@@ -362,11 +362,11 @@ class StoppingTests:
         server.begin_to_stop()
         for peer in peers:
             close = peer.read_close()
-            assert (close.close_code, close.close_reason) == (1001, "the server is stopping")
+            assert (close.close_code, close.close_reason) == (1012, "the server is stopping")
             finish(peer, close)
             peer.socket.close()
         closed = autobahn.wait_closed()
-        assert (closed.clean, closed.code) == (True, 1001)
+        assert (closed.clean, closed.code) == (True, 1012)
         server.stop()
 
     def test_accepts_no_new_connections_while_it_waits_for_a_client(self, start_server):
@@ -374,25 +374,25 @@ class StoppingTests:
         port = server.port
         with server.open() as peer:
             server.begin_to_stop()
-            assert peer.read_close().close_code == 1001
+            assert peer.read_close().close_code == 1012
             with pytest.raises(ConnectionError):
                 type(peer)(port)
-            peer.send_frame(CLOSE, close_payload(1001))
+            peer.send_frame(CLOSE, close_payload(1012))
             assert peer.read_to_end() == b""
 
     def test_stops_although_a_peer_does_not_answer_the_close(self, start_server):
-        """The peer gets 1001; the service stops after --close-timeout."""
+        """The peer gets 1012; the service stops after --close-timeout."""
         server = start_server(close_timeout=0.3)
         with server.open() as peer:
             server.stop()
-            assert peer.read_close().close_code == 1001
+            assert peer.read_close().close_code == 1012
 
-    def test_closes_a_peer_in_the_middle_of_a_message_with_1001(self, start_server):
+    def test_closes_a_peer_in_the_middle_of_a_message_with_1012(self, start_server):
         server = start_server()
         with server.open() as peer:
             peer.send(frame(BINARY, b"x" * 100_000)[:50_000])
             server.begin_to_stop()
-            assert peer.read_close().close_code == 1001
+            assert peer.read_close().close_code == 1012
 
     def test_ends_idle_incomplete_and_silent_http_connections(self, start_server):
         server = start_server()

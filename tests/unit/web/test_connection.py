@@ -259,11 +259,21 @@ class OrderTests:
             server.clock.advance(0)
         assert done + len(answers(client)) == 1000
 
-    def test_answers_503_while_the_server_stops(self, server, client):
+    def test_closes_the_connection_after_the_answer_while_the_server_stops(self, server, client):
+        """A client that has sent its request in time gets its answer, and knows that it is the last one."""
         client.send(call())
-        server.service.frontend.stop()
+        server.service.frontend.stopping = True
         client.send(call())
-        assert statuses(client) == [200, 503]
+        assert bytes(client.transport.written).count(b"Connection: close") == 1
+        assert statuses(client) == [200, 200]
+        assert client.transport.lost
+
+    def test_answers_503_to_a_handshake_while_the_server_stops(self, server, client):
+        client.send(call())
+        client.transport.written.clear()
+        server.service.frontend.stopping = True
+        assert client.open("/echo").startswith(b"HTTP/1.1 503 ")
+        assert b"the server is stopping" in client.transport.written
 
 
 class IdleTests:

@@ -178,8 +178,8 @@ class ErrorTests:
     def test_adds_the_headers_to_503_while_the_server_stops(self):
         """The page may read Retry-After, too."""
         server = start(f"--origin {APP}")
-        server.service.frontend.stop()
-        status, headers, _ = send(server, "GET", "/ready", APP)
+        server.service.frontend.stopping = True
+        status, headers, _ = send(server, "POST", "/connection/http_stream", APP)
         assert (status, headers["access-control-allow-origin"], headers["vary"]) == (503, APP, "Origin")
         assert headers["access-control-expose-headers"] == "Retry-After, WWW-Authenticate"
         assert headers["retry-after"] == "1"
@@ -202,7 +202,7 @@ class ErrorTests:
     def test_adds_the_headers_to_an_event_stream_while_the_server_stops(self):
         """Without the headers, an EventSource of a page of another origin would not reconnect."""
         server = start(f"--origin {APP}")
-        server.service.frontend.stop()
+        server.service.frontend.stopping = True
         status, headers, rest = send(server, "GET", "/sse?channel=a", APP, "Accept: text/event-stream")
         assert (status, headers["access-control-allow-origin"]) == (200, APP)
         assert headers["access-control-allow-credentials"] == "true"

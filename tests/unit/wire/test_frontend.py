@@ -549,7 +549,7 @@ class RefusalTests:
         """A page that connects during a restart reconnects."""
         server = MemoryServer()
         client = server.connect()
-        server.service.frontend.stop()
+        server.service.frontend.stopping = True
         client.send(b"GET /sse?channel=a HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
         assert client.response().startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream")
         assert client.transport.written.startswith(b": 503 the server is stopping\nretry: ")

@@ -342,6 +342,10 @@ class Executor(CentrifugeOutput):
 
     # Closing.
 
+    def is_answering(self) -> bool:
+        """Return whether the client has sent commands that are not answered, or replies of this turn are not sent."""
+        return bool(self._frames or self._commands or self._busy or self._unconfirmed or self._replies)
+
     def stop(self, code: int, reason: str) -> None:
         """
         Cancel the timers, drop queued commands, and unsubscribe from all channels: the connection is closed.

@@ -10,7 +10,7 @@ Sources: `handler_http_stream.go`, `handler_sse.go` of centrifugal/centrifuge.
 """
 
 from collections.abc import Callable, Hashable
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
@@ -18,12 +18,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wsserver.centrifugecodes import CONNECTION_CLOSED, SERVER_ERROR, centrifuge_code
+from wsserver.closecodes import CloseCode
 from wsserver.endpoints.centrifuge.codec import Codec
 from wsserver.endpoints.centrifuge.commands import Command
 from wsserver.endpoints.centrifuge.connection import Answer
 from wsserver.endpoints.centrifuge.executor import MAX_QUEUED_COMMANDS, Executor
 from wsserver.endpoints.centrifuge.permissions import ClientContext
 from wsserver.endpoints.centrifuge.replies import DisconnectPush
+from wsserver.wire.drain import Wait, must_wait
+from wsserver.wire.eventstream import LAST_CHUNK
 from wsserver.wire.fastpath import CLOSED, CLOSING, CONNECTING, OPEN, Output
 from wsserver.wire.linger import LINGER
 from wsserver.wire.protocol import ServerFactory
@@ -33,8 +36,6 @@ __all__ = ["HTTPStream", "bind_stream", "write_delimited", "write_events", "writ
 
 # At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
 _log = Logger(namespace="wsserver.centrifuge")
-
-_LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 def write_lines(payload: bytes) -> bytes:
@@ -124,7 +125,7 @@ class HTTPStream(Executor, Output):
         """
         self.transport = transport
         self.state = OPEN
-        self.factory.connections.add(self)
+        self.factory.add(self)
         transport.registerProducer(self, True)
         transport.write(head)
         self.start()
@@ -191,6 +192,14 @@ class HTTPStream(Executor, Output):
             self.transport.write(self.write_message(self.codec.push("", DisconnectPush(code, reason))))
             self._end(code, reason)
 
+    def drain(self, code: int, reason: str, wait: Wait) -> bool:  # noqa: ARG002
+        """Answer the commands that were received, then disconnect with 3001: SDKs reconnect then."""
+        if self.state == OPEN:
+            if must_wait(wait, is_answering=self.is_answering(), is_blocked=self._write_blocked):
+                return False
+            self.close(CloseCode.GOING_AWAY, reason)
+        return True
+
     def half_closed(self) -> None:
         """End the response after the replies: the client has closed its sending side, and may have disconnected."""
         self._is_half_closed = True
@@ -223,7 +232,7 @@ class HTTPStream(Executor, Output):
         if self.state != OPEN:
             return
         if self._is_chunked:
-            self.transport.write(_LAST_CHUNK)
+            self.transport.write(LAST_CHUNK)
         self._stop(code, reason)
         self.transport.unregisterProducer()
         # The client has `LINGER` seconds to read what is already written.

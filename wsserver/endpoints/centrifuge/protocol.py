@@ -14,9 +14,10 @@ from wsserver.endpoints.centrifuge.executor import Executor
 from wsserver.endpoints.centrifuge.form import choose_codec, choose_subprotocol
 from wsserver.endpoints.centrifuge.permissions import ClientContext
 from wsserver.endpoints.subscriber import SubscriberProtocol
+from wsserver.wire.drain import Wait
 from wsserver.wire.frames import build
 from wsserver.wire.http11 import Refusal
-from wsserver.wire.protocol import ConnectionRequest, Denied
+from wsserver.wire.protocol import ConnectionRequest, Denied, ServerProtocol
 
 __all__ = ["CentrifugeProtocol"]
 
@@ -123,6 +124,14 @@ class CentrifugeProtocol(Executor, SubscriberProtocol):
             reason: the close reason.
         """
         super().close(*centrifuge_code(code, reason))
+
+    def is_answering(self) -> bool:
+        """Return whether the client has sent something that is not answered."""
+        return super().is_answering() or ServerProtocol.is_answering(self)
+
+    def drain(self, code: int, reason: str, wait: Wait) -> bool:  # noqa: ARG002
+        """Answer what was received, then close with 3001 whatever the option `drain_code` is: SDKs reconnect then."""
+        return super().drain(CloseCode.GOING_AWAY, reason, wait)
 
     def abandon(self) -> None:
         """Drop the connection without waiting for the Close frame of the client."""

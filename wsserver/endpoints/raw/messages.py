@@ -80,6 +80,11 @@ class MessageQueue:
         if not self._busy:
             self._handle_all().addErrback(self._failed)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a message is being handled or waits."""
+        return self._busy
+
     def clear(self) -> None:
         """Drop the waiting messages, because the connection is closed."""
         self._waiting.clear()

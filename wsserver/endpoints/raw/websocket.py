@@ -115,6 +115,10 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
         is_text = content.json and is_utf8(payload) and not self._wants_binary()
         self.send_in_order(self.write_frame(FIN_TEXT if is_text else FIN_BINARY, payload), 1, len(payload))
 
+    def is_answering(self) -> bool:
+        """Return whether the backend has yet to answer messages of the client."""
+        return (self._messages is not None and self._messages.is_busy) or super().is_answering()
+
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         """Unsubscribe from the channels, even if the opening handshake was not completed, and notify the backend."""
         # Unsubscribe before the server removes the connection: once a stopping server has removed the last one, it
