@@ -8,7 +8,7 @@ REPORTS = reports
 # Independent suites, the longest first: two run at a time.
 SUITES = integration unit packaging unit-python browser compliance-quick chaos-quick
 
-.PHONY: headers serve test lint format docs compliance chaos soak sdk system bench fuzz fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
+.PHONY: headers serve test lint format docs compliance chaos soak threats threats-quick sdk system bench fuzz fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
 
 # An environment with the development packages serves, too.
 serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving)
@@ -50,6 +50,7 @@ test: $(VENV)/installed system
 	rm -rf $(REPORTS)/coverage && mkdir -p $(REPORTS)/coverage
 	$(BIN)/wsserver version | grep compiled
 	$(MAKE) --jobs 2 --output-sync=target --no-print-directory $(SUITES)
+	$(MAKE) --no-print-directory threats-quick
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -80,6 +81,10 @@ chaos-quick:
 compliance-quick:
 	$(BIN)/python tests/compliance/run.py --quick --out $(REPORTS)/compliance-quick
 
+# Alone, after the other suites: it measures how long clients wait.
+threats-quick: $(VENV)/installed system
+	THREATS_OUT=$(REPORTS)/threats-quick $(BIN)/python -m pytest tests/threats
+
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -106,6 +111,12 @@ chaos: $(VENV)/installed system
 # load longer.
 soak: $(VENV)/installed system
 	$(BIN)/python tests/soak/soak.py --out $(REPORTS)/soak $(if $(MINUTES),--minutes $(MINUTES))
+
+# Attacks on a running server, with their full load, and the table in docs/security.md; about 15 minutes.
+threats: $(VENV)/installed system
+	rm -f $(REPORTS)/threats/summary.json
+	THREATS=full THREATS_OUT=$(REPORTS)/threats $(BIN)/python -m pytest tests/threats; \
+	result=$$?; $(BIN)/python tests/threats/threat_table.py $(REPORTS)/threats/summary.json && exit $$result
 
 # The tests of Centrifugo's SDKs, and all our tests with these SDKs; docs/reference/sdks.md has the last result.
 # CENTRIFUGO=1 runs the SDKs' own tests against Centrifugo, too.

@@ -46,7 +46,8 @@ class ChunkedBody:
         """The decoded body so far, at most `MAX_BODY` bytes."""
         self.complete = False
         """Whether the last chunk and the trailers have been read."""
-        self._step: Callable[[bytearray], bool | Refusal] = self._read_size
+        # Not a bound method: that would be a reference cycle, which keeps the body until garbage is collected.
+        self._step: Callable[[ChunkedBody, bytearray], bool | Refusal] = ChunkedBody._read_size
         self._left = 0
         self._extensions = 0
         self._trailers = 0
@@ -63,7 +64,7 @@ class ChunkedBody:
             called again. Otherwise None.
         """
         while not self.complete:
-            advanced = self._step(buffer)
+            advanced = self._step(self, buffer)
             if isinstance(advanced, Refusal):
                 return advanced
             if not advanced:
@@ -86,7 +87,7 @@ class ChunkedBody:
         if len(self.data) + self._left > MAX_BODY:
             reason = f"the chunked body is over {MAX_BODY} bytes"
             return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
-        self._step = self._read_data if self._left else self._read_trailer
+        self._step = ChunkedBody._read_data if self._left else ChunkedBody._read_trailer
         return True
 
     def _read_data(self, buffer: bytearray) -> bool:
@@ -95,14 +96,14 @@ class ChunkedBody:
         self.data += taken
         self._left -= len(taken)
         if not self._left:
-            self._step = self._read_end
+            self._step = ChunkedBody._read_end
         return bool(taken)
 
     def _read_end(self, buffer: bytearray) -> bool | Refusal:
         if not buffer.startswith(b"\r\n"):
             return False if b"\r\n".startswith(buffer) else bad_request("the data of a chunk is not followed by CRLF")
         del buffer[:2]
-        self._step = self._read_size
+        self._step = ChunkedBody._read_size
         return True
 
     def _read_trailer(self, buffer: bytearray) -> bool | Refusal:

@@ -9,7 +9,13 @@ from http import HTTPStatus
 from wsserver.wire.chunked import ChunkedBody
 from wsserver.wire.http11 import MAX_HEAD, METHOD_START, Refusal, Request, bad_request, parse
 
-__all__ = ["RequestReader"]
+__all__ = ["MAX_EMPTY_LINES", "RequestReader"]
+
+MAX_EMPTY_LINES = 8
+"""
+Maximum number of empty lines before a request. RFC 9112 section 2.2 recommends to ignore at least one. Without a limit,
+a client could send nothing else, which costs a lot of CPU time.
+"""
 
 _TLS_HELLO = b"\x16\x03"
 _TLS_ON_PLAIN = "TLS hello on a plain HTTP port; use http:// or ws://, or start the server with --tls-cert"
@@ -26,6 +32,8 @@ class RequestReader:
         self._buffer = bytearray()
         self._searched = 0
         """Number of bytes in the buffer that do not contain the end of a head."""
+        self._empty_lines = 0
+        """Number of empty lines that were ignored since the last request."""
         self._chunked: ChunkedBody | None = None
         """The body of the current request, if it is chunked."""
 
@@ -47,6 +55,9 @@ class RequestReader:
         """Return the next request; None while its head is incomplete. The bytes of the head are removed."""
         # RFC 9112 section 2.2: a server should ignore an empty line before a request.
         while self._buffer.startswith(b"\r\n"):
+            self._empty_lines += 1
+            if self._empty_lines > MAX_EMPTY_LINES:
+                return bad_request(f"more than {MAX_EMPTY_LINES} empty lines before a request")
             del self._buffer[:2]
         buffer = self._buffer
         end = buffer.find(b"\r\n\r\n", max(0, self._searched - 3), MAX_HEAD + 4)
@@ -58,7 +69,7 @@ class RequestReader:
                 return refusal
             return request
         del buffer[: end + 4]
-        self._searched = 0
+        self._searched = self._empty_lines = 0
         self._chunked = ChunkedBody() if request.chunked else None
         return request
 

@@ -1,6 +1,8 @@
 """Tests for wsserver/wire/chunked.py: chunked request bodies (RFC 9112 section 7.1)."""
 
+import gc
 import tracemalloc
+import weakref
 
 import pytest
 from hypothesis import given
@@ -175,3 +177,17 @@ class SplitTests:
     def test_any_bytes_have_the_same_result_however_they_are_split(self, raw, cuts):
         """A refusal has the same reason as well."""
         assert decode(raw, cuts) == decode(raw)
+
+
+@pytest.mark.parametrize("raw", [b"", b"5\r\nhel", b"5\r\nhello", b"10000\r\n" + b"x" * 60_000, b"x\r\n"])
+def test_a_body_is_freed_without_garbage_collection(raw):
+    """Thousands of refused bodies of 64 KiB would otherwise stay in memory until the next collection."""
+    body = ChunkedBody()
+    body.feed(bytearray(raw))
+    gone = weakref.ref(body)
+    gc.disable()
+    try:
+        del body
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -3,7 +3,7 @@
 import pytest
 
 from wsserver.wire.http11 import MAX_HEAD, Refusal
-from wsserver.wire.request_reader import RequestReader
+from wsserver.wire.request_reader import MAX_EMPTY_LINES, RequestReader
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 POST = b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
@@ -38,6 +38,10 @@ class ReadTests:
         found = read_all(b"\r\n\r\n" + GET + POST + CHUNKED + GET, size)
         assert found == ([("/a", b""), ("/b", b"hello"), ("/c", b"hi"), ("/a", b"")], None)
 
+    def test_ignores_some_empty_lines_before_each_request(self, size):
+        found = read_all((b"\r\n" * MAX_EMPTY_LINES + GET) * 3, size)
+        assert found == ([("/a", b"")] * 3, None)
+
     @pytest.mark.parametrize(
         ("data", "status", "reason"),
         [
@@ -45,6 +49,7 @@ class ReadTests:
             (b"GET / HTTP/1.1\nHost: a\n\n", 400, "CRLF"),
             (b"GET /" + b"a" * MAX_HEAD, 431, "over 16384 bytes"),
             (CHUNKED.replace(b"hi", b"hi!"), 400, "chunk"),
+            (b"\r\n" * (MAX_EMPTY_LINES + 1) + GET, 400, "empty lines"),
         ],
     )
     def test_refuses_an_invalid_request_after_returning_the_valid_ones(self, size, data, status, reason):
