@@ -1,5 +1,6 @@
 """Fixtures for browser tests: Chromium, servers, and the pages under test."""
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from person import Complaints, ServerPage
+from pki import Authority
 from playwright.sync_api import Browser, Page, sync_playwright
 from ports import free_port
 from processes import DEMOS, running_server, running_site
@@ -42,6 +44,20 @@ def launch_chromium() -> Iterator[Callable[..., Browser]]:
 def chromium(launch_chromium: Callable[..., Browser]) -> Browser:
     """Return the browser that all tests share."""
     return launch_chromium()
+
+
+@pytest.fixture(scope="session")
+def trusting(
+    launch_chromium: Callable[..., Browser], authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Browser:
+    """Start a Chromium that trusts the test's root authority; it is installed as an administrator installs one."""
+    home = tmp_path_factory.mktemp("home")
+    store = home / ".pki" / "nssdb"
+    store.mkdir(parents=True)
+    database = ("-d", f"sql:{store}")
+    subprocess.run(["certutil", *database, "-N", "--empty-password"], check=True)
+    subprocess.run(["certutil", *database, "-A", "-t", "C,,", "-n", "test", "-i", str(authority.root)], check=True)
+    return launch_chromium(env={"HOME": str(home)})
 
 
 @pytest.fixture(scope="session")

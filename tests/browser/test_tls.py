@@ -1,42 +1,11 @@
 """The page, `wss://`, `/sse` and `/api` over TLS in a browser that validates the certificate chain."""
 
-import subprocess
-
 import pytest
-from person import Complaints, ServerPage
+from person import EVERYTHING, Complaints, ServerPage
 from ports import free_port
 from processes import running_server
 
 KEY = "k" * 32
-
-EVERYTHING = """async (key) => {
-    const source = new EventSource("/sse?channel=news");
-    const event = new Promise((resolve) => { source.onmessage = (message) => resolve(message.data); });
-    await new Promise((resolve, reject) => { source.onopen = resolve; source.onerror = reject; });
-    const socket = new WebSocket(`wss://${location.host}/echo`);
-    await new Promise((resolve, reject) => { socket.onopen = resolve; socket.onerror = reject; });
-    const echo = new Promise((resolve) => { socket.onmessage = (message) => resolve(message.data); });
-    socket.send("hello");
-    const body = JSON.stringify({ channel: "news", data: "published" });
-    const headers = { "X-API-Key": key };
-    const answer = await fetch("/api/publish", { method: "POST", headers, body });
-    const found = [await echo, answer.status, await event];
-    socket.close();
-    source.close();
-    return found;
-}"""
-
-
-@pytest.fixture(scope="module")
-def trusting(launch_chromium, authority, tmp_path_factory):
-    """Start a Chromium that trusts the test's root authority; it is installed as an administrator installs one."""
-    home = tmp_path_factory.mktemp("home")
-    store = home / ".pki" / "nssdb"
-    store.mkdir(parents=True)
-    database = ("-d", f"sql:{store}")
-    subprocess.run(["certutil", *database, "-N", "--empty-password"], check=True)
-    subprocess.run(["certutil", *database, "-A", "-t", "C,,", "-n", "test", "-i", str(authority.root)], check=True)
-    return launch_chromium(env={"HOME": str(home)})
 
 
 @pytest.mark.parametrize(("way", "kind"), [("options", "ECDSA"), ("ssl", "RSA")])

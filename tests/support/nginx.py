@@ -1,4 +1,4 @@
-"""nginx in front of a test server, with the configuration of docs/how-to/proxies.md."""
+"""nginx in front of a test server for clients without TLS, with the configuration file in `packaging`."""
 
 import re
 import subprocess
@@ -6,40 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from paths import DOCS
 from ports import free_port
+from proxies import NGINX_MAIN, read_configuration
 from waiting import wait_until
 
 __all__ = ["running_nginx"]
 
-MAIN = """
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log;
-events {{ worker_connections 1000; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    {more}
-    {documented}
-}}
-"""
 
-
-def read_configuration(port: int, server_ports: Sequence[int], edits: Mapping[str, str]) -> str:
-    """Return the documented configuration, with other ports."""
-    [block] = re.findall(r"```nginx\n(.*?)```", (DOCS / "how-to" / "proxies.md").read_text("utf-8"), re.DOTALL)
-    assert block.count("listen 80;") == block.count("server 127.0.0.1:8080;") == 1
+def read_site(port: int, server_ports: Sequence[int], edits: Mapping[str, str]) -> str:
+    """Return the configuration for users without TLS, with edits and other ports."""
+    text = read_configuration("nginx/wsserver.conf", {})
+    text, removed = re.subn(r"^server \{[^}]* return 301 [^}]*\}|^ *ssl_.*$", "", text, flags=re.MULTILINE)
+    assert removed == 5
+    text = text.replace("listen 443 ssl http2;", "listen 80;")
+    for part, other in edits.items():
+        assert part in text
+        text = text.replace(part, other)
     servers = " ".join(f"server 127.0.0.1:{one};" for one in server_ports)
-    for text, other in edits.items():
-        assert text in block
-        block = block.replace(text, other)
-    return block.replace("listen 80", f"listen 127.0.0.1:{port}").replace("server 127.0.0.1:8080;", servers)
+    return text.replace("listen 80", f"listen 127.0.0.1:{port}").replace("server 127.0.0.1:8080;", servers)
 
 
 @contextmanager
@@ -58,7 +42,7 @@ def running_nginx(folder: Path, *server_ports: int, more: str = "", edits: Mappi
     """
     port = free_port()
     file = folder / "nginx.conf"
-    file.write_text(MAIN.format(folder=folder, more=more, documented=read_configuration(port, server_ports, edits)))
+    file.write_text(NGINX_MAIN.format(folder=folder, configuration=more + read_site(port, server_ports, edits)))
     process = subprocess.Popen(["nginx", "-c", str(file)], stderr=subprocess.DEVNULL)
     try:
         wait_until((folder / "nginx.pid").exists, "nginx started")

@@ -5,7 +5,26 @@ from urllib.parse import urljoin
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, Request, expect
 
-__all__ = ["CONTRASTS", "Channel", "Complaints", "ServerPage", "overflow"]
+__all__ = ["CONTRASTS", "EVERYTHING", "Channel", "Complaints", "ServerPage", "overflow"]
+
+EVERYTHING = """async (key) => {
+    const source = new EventSource("/sse?channel=news");
+    const event = new Promise((resolve) => { source.onmessage = (message) => resolve(message.data); });
+    await new Promise((resolve, reject) => { source.onopen = resolve; source.onerror = reject; });
+    const socket = new WebSocket(`wss://${location.host}/echo`);
+    await new Promise((resolve, reject) => { socket.onopen = resolve; socket.onerror = reject; });
+    const echo = new Promise((resolve) => { socket.onmessage = (message) => resolve(message.data); });
+    socket.send("hello");
+    const body = JSON.stringify({ channel: "news", data: "published" });
+    const headers = { "X-API-Key": key };
+    const answer = await fetch("/api/publish", { method: "POST", headers, body });
+    const found = [await echo, answer.status, await event];
+    socket.close();
+    source.close();
+    return found;
+}"""
+"""JavaScript that uses an event stream, a WebSocket and the API over TLS; it returns the echo, the status of the API's
+answer, and the event."""
 
 CONTRASTS = """() => {
     const parse = (colour) => colour.match(/[\\d.]+/g).map(Number);
