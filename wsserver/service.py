@@ -57,8 +57,9 @@ from wsserver.hub.rules import Rules
 from wsserver.hub.survey import Survey
 from wsserver.listening.ports import authority, is_loopback, is_secure, make_listeners
 from wsserver.typing import Path
+from wsserver.web.admin import metrics_disabled, public_check
 from wsserver.web.api import API
-from wsserver.web.centrifuge_http import CentrifugeHTTP
+from wsserver.web.centrifuge_http import CentrifugeHTTP, Handler
 from wsserver.web.connection import HTTPServer
 from wsserver.web.cors import CrossOrigin, describe_request
 from wsserver.web.methods import Methods
@@ -68,6 +69,7 @@ from wsserver.web.static import read_directory, static_directory
 from wsserver.wire.frontend import FrontendFactory
 from wsserver.wire.handshake import Policy
 from wsserver.wire.http11 import Refusal
+from wsserver.wire.lag import LagMeter
 from wsserver.wire.poller import Poller
 from wsserver.wire.protocol import ServerFactory
 from wsserver.wire.shutdown import Shutdown
@@ -76,6 +78,7 @@ from wsserver.wire.transport import adopt
 
 if TYPE_CHECKING:
     from wsserver.auth.jwks import JWKS
+    from wsserver.web.exposition import Exposition
 
 __all__ = ["WebSocketService", "tokens_of", "use_monotonic_clock"]
 
@@ -165,13 +168,15 @@ class WebSocketService(Service):
             lambda: self.frontend.policy, settings.api_origin, refuse_calls=settings.api_insecure
         )
         access_log = self.connections.access_log
+        api = self._api()
+        paths: dict[str, Handler] = {**centrifuge.paths}
         pages = PageSite(self._root(table), reactor, cross_origin, access_log)
         self.frontend = FrontendFactory(
             find=self.endpoints.find,
             policy=Policy.of(settings, loopback_only=False),
             http=HTTPServer(
-                self._api(),
-                centrifuge.paths,
+                api,
+                paths,
                 pages,
                 cross_origin,
                 access_log=access_log,
@@ -188,6 +193,8 @@ class WebSocketService(Service):
             max_connections=_max_connections(settings),
             long_lived=frozenset({"/sse", *centrifuge.streams}),
         )
+        self._lag: LagMeter | None = None
+        paths["/metrics"] = self._metrics(api) if settings.metrics == "on" else metrics_disabled
         self._listeners = make_listeners(settings, reactor)
         self._poller: Poller | None = None
         self._stopping: Shutdown | None = None
@@ -225,10 +232,36 @@ class WebSocketService(Service):
             speaks_websocket=lambda path: not isinstance(self.endpoints.find(Path(path), {}), Refusal),
         )
 
+    def _metrics(self, api: API) -> "Exposition":
+        require_libraries(self.settings)
+        # prometheus_client is an optional dependency.
+        from wsserver.web.exposition import Exposition  # noqa: PLC0415
+        from wsserver.web.metrics import Sources, make_registry  # noqa: PLC0415
+
+        counters = self.connections.counters
+        self._lag = LagMeter(self._reactor, counters.lag.observe)
+        self.hub.measure_deliveries(counters.broadcasts.observe)
+        sources = Sources(
+            counters,
+            self.connections.connections,
+            self.frontend,
+            self.hub,
+            getattr(self.hooks, "queues", {}),
+            self._occupancy,
+            self._problem,
+        )
+        return Exposition(make_registry(sources), public_check(self.settings, api), lambda: None)
+
     def _api(self) -> API:
         settings = self.settings
         methods = Methods(self.hub, self.management)
-        return API(methods, settings.api_key, lenient=settings.api_errors == "body", insecure=settings.api_insecure)
+        return API(
+            methods,
+            settings.api_key,
+            lenient=settings.api_errors == "body",
+            insecure=settings.api_insecure,
+            counters=self.connections.counters,
+        )
 
     def _events(self) -> SSE:
         settings = self.settings
@@ -278,6 +311,8 @@ class WebSocketService(Service):
             self._occupancy.start()
         if self._jwks is not None:
             self._jwks.start()
+        if self._lag is not None:
+            self._lag.start()
         self._announce()
 
     @inlineCallbacks
@@ -309,6 +344,8 @@ class WebSocketService(Service):
             yield self._occupancy.stop(self.settings.hook_timeout)
         yield self.hooks.stop()
         yield self.hub.broker.stop()
+        if self._lag is not None:
+            self._lag.stop()
         self.connections.deadlines.stop()
         if self._poller is not None:
             self._poller.stop()

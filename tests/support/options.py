@@ -75,6 +75,7 @@ DEFAULTS = {
     "catch_all": "auto",
     "reply_prefix": "",
     "timezone": None,
+    "metrics": "off",
     "log_format": "text",
     "log_max_rate": 100,
 }

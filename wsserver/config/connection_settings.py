@@ -28,13 +28,14 @@ from wsserver.config.parsers import (
 
 __all__ = ["ConnectionSettings"]
 
-_LISTEN, _ORIGINS, _LIMITS, _STOP, _WEBSOCKET, _ENDPOINTS, _LOG = (
+_LISTEN, _ORIGINS, _LIMITS, _STOP, _WEBSOCKET, _ENDPOINTS, _METRICS, _LOG = (
     "Where to listen",
     "Allowed origins",
     "Limits",
     "Stop",
     "WebSocket",
     "Commands and echo",
+    "Metrics",
     "Log",
 )
 
@@ -255,6 +256,15 @@ class ConnectionSettings:
         None,
         "Time zone of the replies to the commands date and time; local is the time zone of the machine.",
         metavar="ZONE",
+    )
+    # Precedent: Centrifugo off. Without --admin-listen, clients reach the path, too.
+    metrics: str = option(
+        _METRICS,
+        a_choice("off", "on"),
+        "off",
+        "Whether the server has metrics for Prometheus at the path /metrics. If --api-key is set, requests for the "
+        "metrics need the key, too.",
+        metavar="off|on",
     )
     log_format: str = option(
         _LOG,

@@ -187,6 +187,8 @@ def require_libraries(settings: "Settings") -> None:
     """
     if settings.redis and find_spec("hiredis") is None:
         raise SettingError("--redis", "needs hiredis (the extra [redis]): pip install hiredis")
+    if settings.metrics == "on" and find_spec("prometheus_client") is None:
+        raise SettingError("--metrics", "needs prometheus_client (the extra [metrics]): pip install prometheus_client")
     for name in ("token_secret", "token_public_key", "token_jwks_url"):
         if getattr(settings, name) and find_spec("jwt") is None:
             raise SettingError(

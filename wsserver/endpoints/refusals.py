@@ -42,19 +42,20 @@ def refusal_for(
     """
     match error:
         case ReservedChannel():
-            return forbidden(str(error))
+            return forbidden(str(error), cause="channel")
         case InvalidChannel() | InvalidFilter():
             return bad_request(str(error))
         case NotAllowed():
-            return forbidden(error.reason)
+            return forbidden(error.reason, cause="channel")
         case Refused():
             return _refuse_token(error)
         case HookError():
             return _refuse_by_hook(error)
         case HookDisconnect():
-            return unavailable(error.reason) if error.code in _MAY_RECONNECT else forbidden(error.reason)
+            may_retry = error.code in _MAY_RECONNECT
+            return (unavailable if may_retry else forbidden)(error.reason, cause="hook")
         case BrokerDown():
-            return forbidden(str(error)) if is_permanent(error) else unavailable(str(error))
+            return (forbidden if is_permanent(error) else unavailable)(str(error), cause="broker")
 
 
 def is_permanent(error: BrokerDown) -> bool:
@@ -64,13 +65,13 @@ def is_permanent(error: BrokerDown) -> bool:
 
 def _refuse_token(refused: Refused) -> Refusal:
     if refused.cause is Cause.UNAVAILABLE:
-        return unavailable(refused.reason)
+        return unavailable(refused.reason, cause="token")
     challenge = ("WWW-Authenticate", 'Bearer error="invalid_token"')
-    return Refusal(HTTPStatus.UNAUTHORIZED, refused.reason, (challenge,))
+    return Refusal(HTTPStatus.UNAUTHORIZED, refused.reason, (challenge,), "token")
 
 
 def _refuse_by_hook(error: HookError) -> Refusal:
     if error.temporary:
-        return unavailable(error.message)
+        return unavailable(error.message, cause="hook")
     is_known = 400 <= error.code < 500 and error.code in HTTPStatus.__members__.values()
-    return Refusal(HTTPStatus(error.code) if is_known else HTTPStatus.FORBIDDEN, error.message)
+    return Refusal(HTTPStatus(error.code) if is_known else HTTPStatus.FORBIDDEN, error.message, cause="hook")

@@ -25,6 +25,7 @@ from wsserver.hooks.messages import TEMPORARY, HookError
 from wsserver.text import quote
 from wsserver.typing import Header
 from wsserver.wire.connections import ConnectionSet
+from wsserver.wire.counters import Histogram
 from wsserver.wire.http_client import BodyCollector
 
 __all__ = ["MAX_AT_ONCE", "MAX_BYTES", "MAX_WAITING", "HookQueue"]
@@ -63,6 +64,8 @@ class HookQueue:
         """How many requests failed: no answer in time, or an invalid answer."""
         self.rejected = 0
         """How many requests were rejected, because too many were waiting or the server is stopping."""
+        self.durations = Histogram(0.005, 0.025, 0.1, 0.25, 1, 2.5, 10)
+        """How long the requests took that were not rejected."""
         self._event = event
         self._url = url.encode("ascii")
         # Without the query, which may contain a secret.
@@ -97,12 +100,14 @@ class HookQueue:
             return succeed(TEMPORARY)
         done: Deferred[Any] = Deferred.fromCoroutine(self._call(request, _headers(headers)))
         self._open.add(done)
+        started = self._reactor.seconds()
         done.addTimeout(self._timeout, self._reactor, onTimeoutCancel=_too_slow)
         done.addCallback(read)
         done.addCallbacks(self._on_answer, self._on_failure)
 
         def forget(answer: Any) -> Any:
             self._open.discard(done)
+            self.durations.observe(self._reactor.seconds() - started)
             return answer
 
         return done.addCallback(forget)

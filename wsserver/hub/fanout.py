@@ -48,16 +48,23 @@ Kinds = Mapping[Hashable, Mapping[Any, None]]
 class _Job:
     """A delivery to the subscribers of a channel. The function `act` delivers to several subscribers at a time."""
 
-    __slots__ = ("act", "channel", "cost", "done", "gone", "subscribers")
+    __slots__ = ("act", "channel", "cost", "done", "gone", "started", "subscribers")
 
     def __init__(
-        self, channel: ChannelName, subscribers: list[Any], act: Callable[[list[Any]], None], cost: int
+        self,
+        channel: ChannelName,
+        subscribers: list[Any],
+        act: Callable[[list[Any]], None],
+        cost: int,
+        started: float,
     ) -> None:
         self.channel = channel
         self.subscribers = subscribers
         self.act = act
         self.cost = cost
         """Number of writes that serving one subscriber counts as."""
+        self.started = started
+        """When the delivery was requested, on the reactor's clock."""
         self.done = 0
         """Number of subscribers that have been served."""
         self.gone: set[Any] = set()
@@ -87,6 +94,8 @@ class FanOut:
         self._budget = self._left = budget
         self._jobs: deque[_Job] = deque()
         self._busy = self._scheduled = False
+        self.observe: Callable[[float], object] | None = None
+        """Called with the duration of each delivery in seconds; None if nobody wants to know."""
 
     def publish(self, channel: ChannelName, kinds: Kinds, publications: Sequence[Any]) -> None:
         """
@@ -156,9 +165,10 @@ class FanOut:
     ) -> None:
         """Deliver at once if there are enough writes left, and no earlier delivery is still in progress."""
         writes = len(subscribers) * cost
+        started = self._reactor.seconds() if self.observe is not None else 0.0
         # A subscriber may cause another delivery while it is served. The new delivery starts after the current one.
         if self._busy or self._jobs or writes > self._left:
-            self._jobs.append(_Job(channel, subscribers, act, cost))
+            self._jobs.append(_Job(channel, subscribers, act, cost, started))
         else:
             self._left -= writes
             self._busy = True
@@ -166,6 +176,8 @@ class FanOut:
                 act(subscribers)
             finally:
                 self._busy = False
+            if self.observe is not None:
+                self.observe(self._reactor.seconds() - started)
         if self._jobs and not self._busy:
             self._run()
 
@@ -177,6 +189,8 @@ class FanOut:
                 self._left -= job.step(self._left)
                 if job.done == len(job.subscribers):
                     self._jobs.popleft()
+                    if self.observe is not None:
+                        self.observe(self._reactor.seconds() - job.started)
         finally:
             self._busy = False
         if self._jobs and not self._scheduled:

@@ -67,6 +67,10 @@ class Hub:
         """The client connections of this process, of all protocols."""
         self.plain = 0
         """Number of publications without an offset that this process has received."""
+        self.subscriptions = 0
+        """Number of subscribers of all channels in this process."""
+        self.from_clients = self.from_backend = 0
+        """Number of publications that were requested by clients, and by the HTTP API or the application."""
         self.dropped = 0
         """Number of messages that were dropped because a subscriber did not read fast enough; see `--slow`."""
         self._reactor = reactor
@@ -134,6 +138,7 @@ class Hub:
             state = self.find(channel)
         if state is None:
             state = self._channels[channel] = ChannelState(channel)
+        self.subscriptions += 1
         rewinds = since is None and rewind > 0
         if since is None and not positioned and not rewinds:
             state.add(subscriber)
@@ -168,6 +173,7 @@ class Hub:
 
     def _not_confirmed(self, failure: Failure, state: ChannelState) -> None:
         if self.find(state.channel) is state:
+            self.subscriptions -= len(state)
             del self._channels[state.channel]
         state.reject(failure)
 
@@ -255,6 +261,7 @@ class Hub:
         state = self.find(channel)
         if state is None or not state.remove(subscriber):
             return
+        self.subscriptions -= 1
         self._fan_out.left(channel, subscriber)
         if not len(state):
             del self._channels[channel]
@@ -278,6 +285,15 @@ class Hub:
     def watch_occupancy(self, function: Callable[[ChannelName], None]) -> None:
         """Set the function to call with a channel's name when the result of `is_occupied` may have changed."""
         self._on_occupancy = function
+
+    @property
+    def channels(self) -> int:
+        """Number of channels that have subscribers in this process."""
+        return len(self._channels)
+
+    def measure_deliveries(self, observe: Callable[[float], object]) -> None:
+        """Set the function to call with the seconds that each delivery to all subscribers of a channel has taken."""
+        self._fan_out.observe = observe
 
     def position(self, channel: ChannelName) -> Position | None:
         """Return the position of the last publication that this process has received on a channel; None if unknown."""
@@ -342,6 +358,7 @@ class Hub:
         Returns:
             The receipt; a Deferred of it if the broker does not publish immediately.
         """
+        self.from_backend += 1
         keep = None if skip_history else self.rules.for_channel(channel).keep
         position = self.broker.publish(channel, publication, keep, idempotency_key)
         # A result is looked for first: this is called for each publication of the HTTP API.
@@ -353,6 +370,7 @@ class Hub:
         self, channel: ChannelName, publication: Publication, idempotency_key: str = "", *, skip_history: bool = False
     ) -> MaybeDeferred[Position | None]:
         """Publish a publication like `send`, but return only its position, without the number of subscribers."""
+        self.from_clients += 1
         keep = None if skip_history else self.rules.for_channel(channel).keep
         return self.broker.publish(channel, publication, keep, idempotency_key)
 

@@ -124,6 +124,8 @@ class RedisLink:
         """Whether the link is up: a probe has come back, and Redis has confirmed every subscription."""
         self.problem = "not connected yet"
         """Why the link is down; only meaningful while `up` is False."""
+        self.reconnects = 0
+        """How often the link came up again after it had been down."""
         self.dataset_id = ""
         """The dataset ID of the connected Redis, or an empty string; see `wsserver.redis.sentinel.read_dataset_id`."""
 
@@ -361,6 +363,7 @@ class RedisLink:
         self._reported_problems.clear()
         _log.info("connected to Redis at {url}", url=self._url.shown)
         again, self._was_up = self._was_up, True
+        self.reconnects += again
         self._call_on_up(again)
         # A callback may lose the connections, which clears the buffer.
         while self._buffered:

@@ -20,6 +20,7 @@ from wsserver.text import quote
 from wsserver.web.methods import Methods, Outcome, Problem, Result, bad_parameters, bad_request, write_error
 from wsserver.web.parameters import AnyBatch, PublishBatch, PublishCommand
 from wsserver.web.responses import Response, write_lines
+from wsserver.wire.counters import Counters
 from wsserver.wire.http11 import Request
 
 __all__ = ["API"]
@@ -50,13 +51,17 @@ class API:
         key: the API key that callers must send; empty to refuse all calls.
         lenient: whether to answer invalid calls with status 200, as Centrifugo does.
         insecure: whether to answer calls without a key, if the client used a loopback host name, such as localhost.
+        counters: counts the calls.
     """
 
-    def __init__(self, methods: Methods, key: str, *, lenient: bool = False, insecure: bool = False) -> None:
+    def __init__(
+        self, methods: Methods, key: str, *, lenient: bool = False, insecure: bool = False, counters: Counters
+    ) -> None:
         self._methods = methods
         self._key = key.encode("utf-8")
         self._lenient = lenient
         self._insecure = insecure
+        self._counters = counters
 
     def answer(self, request: Request, body: bytes) -> "MaybeDeferred[Response]":
         """
@@ -69,11 +74,23 @@ class API:
         Returns:
             The response; a Deferred of it, which does not fail, if the call has to wait.
         """
+        name = request.raw_path.removeprefix("/api/").rstrip("/")
+        response = self._call(name, request, body)
+        if waits(response):
+            return response.addCallback(self._count, name)
+        return self._count(response, name)
+
+    def _count(self, response: Response, name: str) -> Response:
+        # Clients may call any name, and each value of a label is a time series.
+        known = name if name == "batch" or name in self._methods else "unknown"
+        self._counters.calls[known, int(response.status)] += 1
+        return response
+
+    def _call(self, name: str, request: Request, body: bytes) -> "MaybeDeferred[Response]":
         problem = self._refuse(request)
         if problem is not None:
             return self._respond_to_problem(problem, request)
         outcome: MaybeDeferred[Outcome]
-        name = request.raw_path.removeprefix("/api/").rstrip("/")
         if name == "batch":
             outcome, form = self._batch(body or b"{}"), b"%b\n"
         else:
@@ -105,6 +122,10 @@ class API:
         if request.method != "POST":
             reason = f"the API accepts POST requests, not {quote(request.method)}"
             return Problem(HTTPStatus.METHOD_NOT_ALLOWED, BAD_REQUEST_ERROR, reason, (("Allow", "POST"),))
+        return self.check_key(request)
+
+    def check_key(self, request: Request) -> Problem | None:
+        """Return the problem of a request without a valid key; None if it may call the API."""
         if self._insecure:
             return _refuse_host(request.host)
         if not self._key:

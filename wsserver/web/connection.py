@@ -226,8 +226,14 @@ class HTTPConnection:
         )
         self._transport.write(write_response(request, response, lines, closes=closes))
         size = len(response.body) if request.method != "HEAD" else 0
-        path, status = show_path(request.raw_path), int(response.status)
-        self._server.access_log.answered(method=request.method, path=path, status=status, size=size, peer=self._peer)
+        self._server.access_log.answered(
+            method=request.method,
+            path=show_path(request.raw_path),
+            status=int(response.status),
+            size=size,
+            peer=self._peer,
+            is_logged=response.is_logged,
+        )
         if closes:
             self.loseConnection()
         else:

@@ -149,11 +149,10 @@ class CrossOrigin:
         if origin is not None and (origin in self._api_origins or is_own(origin, request.host)):
             return None
         if origin is None:
-            return forbidden("the Origin header is not one origin")
+            return forbidden("the Origin header is not one origin", cause="origin")
         text = request.origins[0]
-        return forbidden(
-            f"pages of origin {quote(text)} may not call the API; {show_origin_option('--api-origin', text)}"
-        )
+        reason = f"pages of origin {quote(text)} may not call the API; {show_origin_option('--api-origin', text)}"
+        return forbidden(reason, cause="origin")
 
     def _allow(self, request: CrossOriginRequest) -> Headers:
         api, policy = _is_api(request.path), self._policy()

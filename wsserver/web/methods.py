@@ -110,6 +110,10 @@ class Methods:
             "info": (p.Parameters, self._info),
         }
 
+    def __contains__(self, name: str) -> bool:
+        """Return whether there is a method with this name."""
+        return name in self._table
+
     def call(self, name: str, parameters: bytes, *, is_checked: bool = False) -> "MaybeDeferred[Outcome]":
         """
         Call a method.

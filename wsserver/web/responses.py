@@ -58,6 +58,8 @@ class Response(msgspec.Struct, frozen=True):
     lines: bytes
     """The lines of its headers, see `write_lines`."""
     body: bytes = b""
+    is_logged: bool = True
+    """Whether the request is written to the access log."""
 
 
 def write_lines(headers: Iterable[Header]) -> bytes:

@@ -218,14 +218,13 @@ class PageSite(Site):
 
     def log(self, request: Any) -> None:
         """Log a request in one line, without its query, which may contain a token."""
-        if not request.logged:
-            return
         self.access_log.answered(
             method=request.method.decode("ascii", "replace"),
             path=show_path(request.uri.partition(b"?")[0].decode("latin-1")),
             status=request.code,
             size=request.sentLength,
             peer=show_peer(request.getClientAddress()),
+            is_logged=request.logged,
         )
 
 

@@ -154,6 +154,7 @@ class _Stream(RawSubscription, Output):
         self.close_on_gap = resource.close_on_gap
         self._connections = resource.connections
         self._reactor = resource.reactor
+        self._counters = resource.connections.counters
         self._request = request
         self._chunked = request.clientproto == b"HTTP/1.1"
         """Whether the response is sent in chunks; `twisted.web` does so if the client's HTTP version has them."""
@@ -184,6 +185,7 @@ class _Stream(RawSubscription, Output):
         request.write(b": listening\n%s\n" % write_retry())
         # Everything after the head is written to the transport directly, as the fan-out does.
         self.transport = cast(PageRequest, request).channel.transport
+        self._counters.opened["sse"] += 1
         self._schedule_ping()
         self._connections.add(self)
         self.start()
@@ -244,6 +246,7 @@ class _Stream(RawSubscription, Output):
         if self._ping is not None:
             self._ping.cancel()
             self._ping = None
+            self._counters.close("sse", code, "peer" if (code, reason) == CLOSED else "server")
         self.unsubscribe(code, reason)
 
     # The interface of `RawSubscription`.

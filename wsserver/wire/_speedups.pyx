@@ -782,6 +782,20 @@ def write_all(list subscribers not None, bytes frames not None, uint64_t count, 
     return others
 
 
+def sum_messages(list connections not None):
+    """See `fastpath.py_sum_messages`."""
+    cdef FastPath connection
+    cdef uint64_t messages_in = 0, bytes_in = 0, messages_out = 0, bytes_out = 0
+    for one in connections:
+        if isinstance(one, FastPath):
+            connection = <FastPath>one
+            messages_in += connection.messages_in
+            bytes_in += connection.bytes_in
+            messages_out += connection.messages_out
+            bytes_out += connection.bytes_out
+    return messages_in, bytes_in, messages_out, bytes_out
+
+
 cpdef serve_event(int fd, uint32_t what, dict watched, set fresh, other, failed, disconnect):
     """See `poller.py_serve_event`."""
     cdef PyObject *entry = PyDict_GetItemWithError(watched, fd)

@@ -131,9 +131,9 @@ class AccessLog:
         for limit in (self._opened, self._closed, self._refused, self._handshakes, self._requests):
             limit.flush()
 
-    def answered(self, *, method: str, path: str, status: int, size: int, peer: str) -> None:
+    def answered(self, *, method: str, path: str, status: int, size: int, peer: str, is_logged: bool = True) -> None:
         """
-        Log that an HTTP request was answered.
+        Count and log that an HTTP request was answered.
 
         Args:
             method: the request method.
@@ -141,8 +141,10 @@ class AccessLog:
             status: the status of the response.
             size: size of the response's body as it was sent, in bytes.
             peer: the peer's address.
+            is_logged: whether to log the request; it is counted in any case.
         """
-        if not self._requests.allows(peer):
+        self._counters.requests[status] += 1
+        if not is_logged or not self._requests.allows(peer):
             return
         _publish(
             _http_log,

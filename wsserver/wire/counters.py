@@ -1,14 +1,70 @@
 """Counters: plain integers that the server increments while it works, and that `/metrics` reads."""
 
+from bisect import bisect_left
 from collections import defaultdict
 
-__all__ = ["Counters"]
+from wsserver import centrifugecodes
+from wsserver.closecodes import CloseCode
+
+__all__ = ["Counters", "Histogram", "show_code"]
+
+_KNOWN_CODES = frozenset(map(int, CloseCode)) | {
+    one.code for one in vars(centrifugecodes).values() if isinstance(one, centrifugecodes.Disconnect)
+}
+
+
+def show_code(code: int) -> str:
+    """
+    Return a close code as the value of a label: the code if the server knows it, else its range, such as `4xxx`.
+
+    Clients may send any of 2,000 codes. Each value of a label is a time series, which Prometheus keeps for weeks.
+    """
+    return str(int(code)) if code in _KNOWN_CODES else f"{code // 1000}xxx"
+
+
+class Histogram:
+    """
+    Counts durations by their size.
+
+    Args:
+        bounds: the upper bounds of the buckets in seconds, in ascending order. Another bucket takes what is longer.
+    """
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, *bounds: float) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        """Number of durations in each bucket."""
+        self.total = 0.0
+        """Sum of all durations, in seconds."""
+
+    def observe(self, seconds: float) -> None:
+        """Count a duration."""
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
 
 
 class Counters:
     """What one server process has counted since it started. Incrementing an integer is the only cost on a hot path."""
 
-    __slots__ = ("limits", "refusals", "tls_handshakes_failed")
+    __slots__ = (
+        "broadcasts",
+        "bytes_in",
+        "bytes_out",
+        "calls",
+        "disconnects",
+        "handshakes",
+        "lag",
+        "limits",
+        "messages_in",
+        "messages_out",
+        "opened",
+        "pings",
+        "refusals",
+        "requests",
+        "tls_handshakes_failed",
+    )
 
     def __init__(self) -> None:
         self.limits: defaultdict[str, int] = defaultdict(int)
@@ -16,3 +72,39 @@ class Counters:
         self.refusals: defaultdict[str, int] = defaultdict(int)
         """Cause of a refused request (`wsserver.wire.access_log.cause_of`) -> number of requests."""
         self.tls_handshakes_failed = 0
+        self.opened: defaultdict[str, int] = defaultdict(int)
+        """Transport of a client, such as `websocket` -> number of its connections that have opened."""
+        self.disconnects: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        """Transport, code (`show_code`) and side that closed first -> number of connections that have closed."""
+        self.messages_in = self.bytes_in = self.messages_out = self.bytes_out = 0
+        """Messages of closed WebSocket connections, and the size of their payloads. Open connections have their own."""
+        self.requests: defaultdict[int, int] = defaultdict(int)
+        """Status of a response -> number of answered HTTP requests, without the refused ones."""
+        self.calls: defaultdict[tuple[str, int], int] = defaultdict(int)
+        """Method of the HTTP API and status of the response -> number of calls."""
+        self.handshakes = Histogram(0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10)
+        """Opening handshakes, from the complete request to the 101 response."""
+        self.pings = Histogram(0.001, 0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+        """Pings, until the pong."""
+        self.broadcasts = Histogram(0.0001, 0.0005, 0.0025, 0.01, 0.05, 0.25, 1)
+        """Deliveries of a channel's publications to all its subscribers in this process."""
+        self.lag = Histogram(0.001, 0.005, 0.02, 0.1, 0.25, 1, 5)
+        """Delays of a timer, which are as long as the event loop was blocked."""
+
+    def open(self) -> dict[str, int]:
+        """Return the number of open connections: transport -> number."""
+        found = dict(self.opened)
+        for (transport, _, _), count in self.disconnects.items():
+            found[transport] -= count
+        return found
+
+    def close(self, transport: str, code: int, by: str) -> None:
+        """
+        Count a connection that has closed.
+
+        Args:
+            transport: the transport that it was counted with in `opened`.
+            code: the close code.
+            by: which side has closed it: `peer`, `server` or `none`.
+        """
+        self.disconnects[transport, show_code(code), by] += 1

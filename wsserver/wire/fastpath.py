@@ -28,7 +28,9 @@ __all__ = [
     "PyFastPath",
     "PyFeed",
     "PyOutput",
+    "py_sum_messages",
     "py_write_all",
+    "sum_messages",
     "write_all",
 ]
 
@@ -295,11 +297,32 @@ def py_write_all(
     return others
 
 
+def py_sum_messages(connections: list[Any]) -> tuple[int, int, int, int]:
+    """
+    Return the number and size of the messages of many connections, for the metrics.
+
+    Args:
+        connections: open connections; those that are not WebSockets are skipped.
+
+    Returns:
+        Messages and bytes received, then messages and bytes sent.
+    """
+    messages_in = bytes_in = messages_out = bytes_out = 0
+    for one in connections:
+        if isinstance(one, FastPath):
+            messages_in += one.messages_in
+            bytes_in += one.bytes_in
+            messages_out += one.messages_out
+            bytes_out += one.bytes_out
+    return messages_in, bytes_in, messages_out, bytes_out
+
+
 Output = PyOutput
 FastPath = PyFastPath
 Feed = PyFeed
 write_all = py_write_all
+sum_messages = py_sum_messages
 
 if not TYPE_CHECKING and frames.COMPILED:
     FastPath, Feed, write_all = frames.SPEEDUPS.FastPath, frames.SPEEDUPS.Feed, frames.SPEEDUPS.write_all
-    Output = frames.SPEEDUPS.Output
+    Output, sum_messages = frames.SPEEDUPS.Output, frames.SPEEDUPS.sum_messages

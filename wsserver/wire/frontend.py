@@ -355,7 +355,7 @@ class Frontend(Protocol):
         if self._turned_away:
             return _too_many_connections()
         if self._factory.stopping and (request.wants_websocket or request.path in self._factory.long_lived):
-            return unavailable(STOPPING)
+            return unavailable(STOPPING, cause="stopping")
         # A handshake with any body is refused by `check`.
         return None if request.wants_websocket else check_length(request)
 
@@ -517,4 +517,4 @@ class Frontend(Protocol):
 
 
 def _too_many_connections() -> Refusal:
-    return unavailable("the server has too many connections; see --max-connections", 5)
+    return unavailable("the server has too many connections; see --max-connections", 5, cause="max_connections")

@@ -256,13 +256,15 @@ def check_origin(origins: Sequence[str], host: str, policy: Policy) -> Refusal |
     if not origins or policy.any_origin:
         return None
     if len(origins) > 1:
-        return forbidden("more than one Origin header")
+        return forbidden("more than one Origin header", cause="origin")
     origin = origin_of(origins[0])
     if origin is None:
-        return forbidden(f"invalid Origin header {quote(origins[0])}; expected an origin such as https://example.com")
+        reason = f"invalid Origin header {quote(origins[0])}; expected an origin such as https://example.com"
+        return forbidden(reason, cause="origin")
     if origin in policy.origins or is_own(origin, host) or (policy.loopback_only and is_loopback(origin)):
         return None
-    return forbidden(f"origin {quote(origins[0])} is not allowed; {show_origin_option('--origin', origins[0])}")
+    reason = f"origin {quote(origins[0])} is not allowed; {show_origin_option('--origin', origins[0])}"
+    return forbidden(reason, cause="origin")
 
 
 def show_origin_option(option: str, origin: str) -> str:

@@ -143,25 +143,27 @@ def write_last_response(status: HTTPStatus, content_type: str, headers: Sequence
     return f"HTTP/1.1 {status.value} {status.phrase}\r\n{lines}\r\n".encode("latin-1") + body
 
 
-def unavailable(reason: str, seconds: int = 1) -> Refusal:
+def unavailable(reason: str, seconds: int = 1, *, cause: str = "") -> Refusal:
     """
     Return a 503 refusal with a `Retry-After` header.
 
     Args:
         reason: one sentence.
         seconds: the value of `Retry-After`.
+        cause: the cause of the refusal.
     """
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason, (("Retry-After", str(seconds)),))
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason, (("Retry-After", str(seconds)),), cause)
 
 
-def forbidden(reason: str) -> Refusal:
+def forbidden(reason: str, *, cause: str = "") -> Refusal:
     """
     Return a 403 refusal.
 
     Args:
         reason: one sentence.
+        cause: the cause of the refusal.
     """
-    return Refusal(HTTPStatus.FORBIDDEN, reason)
+    return Refusal(HTTPStatus.FORBIDDEN, reason, cause=cause)
 
 
 def bad_request(reason: str) -> Refusal:

@@ -35,7 +35,7 @@ class Denied(ConnectionDeny):  # type: ignore[misc]
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(int(refusal.status), refusal.reason)
-        self.headers = refusal.headers
+        self.refusal = refusal
 
 
 class OpeningHandshake(AutobahnConnection):
@@ -53,6 +53,7 @@ class OpeningHandshake(AutobahnConnection):
     factory: Any
     transport: Any
     _crash: Callable[[Failure], None]
+    _count_opened: Callable[[], None]
     _log_opened: Callable[[], None]
     _log_refusal: Callable[[], None]
 
@@ -176,8 +177,10 @@ class OpeningHandshake(AutobahnConnection):
             self._crash(failure)
         elif self.state == CONNECTING:
             # In any other state the peer has disconnected, and there is no one to send a refusal to.
-            headers = deny.headers if isinstance(deny, Denied) else ()
-            self.failHandshake(deny.reason or "refused by the endpoint", deny.code, headers)
+            if isinstance(deny, Denied):
+                self._refuse(deny.refusal)
+            else:
+                self.failHandshake(deny.reason or "refused by the endpoint", deny.code)
 
     def succeedHandshake(self, res: Any) -> None:
         """
@@ -204,6 +207,7 @@ class OpeningHandshake(AutobahnConnection):
         self.state = OPEN
         self.factory.connections.add(self)
         self.transport.registerProducer(self, True)
+        self._count_opened()
         self._log_opened()
         self._start_pings()
         # The handshake is rarely read from now on, so only its head is kept; see the property `request`. In a site of
@@ -241,8 +245,11 @@ class OpeningHandshake(AutobahnConnection):
         """
         headers = tuple(responseHeaders or ())
         soon = code == HTTPStatus.SERVICE_UNAVAILABLE and not headers
-        self._refused = unavailable(reason) if soon else Refusal(HTTPStatus(code), reason, headers)
-        self.transport.write(self._refused.response())
+        self._refuse(unavailable(reason) if soon else Refusal(HTTPStatus(code), reason, headers))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._refused = refusal
+        self.transport.write(refusal.response())
         self.state = CLOSED
         if self.openHandshakeTimeoutCall is not None:
             self.openHandshakeTimeoutCall.cancel()

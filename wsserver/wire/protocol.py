@@ -375,6 +375,7 @@ class ServerProtocol(SlowPath, OpeningHandshake):
             if self._refused is None:
                 self._log_refusal()
             return
+        self._count_closed()
         self._log_closed()
         try:
             self.onClose(wasClean, code, reason)
@@ -383,6 +384,27 @@ class ServerProtocol(SlowPath, OpeningHandshake):
 
     def _log_refusal(self) -> None:
         self.factory.access_log.refused(self._refused, number=self.number, peer=self._shown_peer, path=self._shown_path)
+
+    def _count_opened(self) -> None:
+        counters = self.factory.counters
+        counters.opened["websocket"] += 1
+        counters.handshakes.observe(self.factory.reactor.seconds() - self.started)
+
+    def _count_closed(self) -> None:
+        counters = self.factory.counters
+        counters.close("websocket", self._end_code(), self._closing_side())
+        counters.messages_in += self.messages_in
+        counters.bytes_in += self.bytes_in
+        counters.messages_out += self.messages_out
+        counters.bytes_out += self.bytes_out
+
+    def _closing_side(self) -> str:
+        """Return which side sent the first Close frame: `server` or `peer`; `none` without one."""
+        return "server" if self.closedByMe else "peer" if self.remoteCloseCode or self.wasClean else "none"
+
+    def onAutoPong(self, sent: int, number: int, received: int, milliseconds: int, payload: bytes) -> None:  # noqa: ARG002
+        """Count how long the client took to answer a ping; called by Autobahn, with times in nanoseconds."""
+        self.factory.counters.pings.observe((received - sent) / 1e9)
 
     def _log_opened(self) -> None:
         extensions = self.websocket_extensions_in_use
@@ -401,7 +423,7 @@ class ServerProtocol(SlowPath, OpeningHandshake):
             peer=self._shown_peer,
             path=self._shown_path,
             code=self._end_code(),
-            by="server" if self.closedByMe else "peer" if self.remoteCloseCode or self.wasClean else "none",
+            by=self._closing_side(),
             clean=self.wasClean,
             reason=reason or self.wasNotCleanReason or "",
             subprotocol=self.websocket_protocol_in_use,

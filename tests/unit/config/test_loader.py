@@ -10,6 +10,7 @@ from wsserver.config import loader
 from wsserver.config.loader import unknown_flag
 from wsserver.config.options import PREFIX
 from wsserver.config.settings import TABLE, Settings
+from wsserver.errors import SettingError
 
 SOURCES = [
     # Option; its text in the file, in the environment and as a flag; the values these give.
@@ -463,3 +464,18 @@ class SuggestionTests:
         assert unknown_flag("--" + name, TABLE).problem == "unknown option"
         assert refused(environ={PREFIX + name.upper(): "1"})[1] == "unknown environment variable"
         assert refused(config=config(f"{name} = 1"))[1] == "unknown key"
+
+
+@pytest.mark.parametrize(
+    ("options", "extra"),
+    [
+        ({"metrics": "on"}, "--metrics: needs prometheus_client (the extra [metrics])"),
+        ({"redis": "redis://localhost"}, "--redis: needs hiredis (the extra [redis])"),
+        ({"token_secret": "x" * 32}, "--token-secret: needs PyJWT (the extra [auth])"),
+    ],
+)
+def test_an_option_whose_library_is_missing_is_refused_with_the_name_of_the_extra(monkeypatch, options, extra):
+    monkeypatch.setattr(loader, "find_spec", lambda name: None)
+    with pytest.raises(SettingError) as raised:
+        loader.require_libraries(Settings(**options))
+    assert str(raised.value).startswith(extra)

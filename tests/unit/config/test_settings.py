@@ -241,6 +241,7 @@ VALUES = {
         {"local": None, "LOCAL": None, "UTC": ZoneInfo("UTC"), "Europe/Berlin": ZoneInfo("Europe/Berlin")},
         ["", "Mars/Olympus", "Europe", "zone.tab", "../../../etc/passwd", "/etc/passwd", "UTC\0", "\udcff"],
     ),
+    "metrics": ({"on": "on", "OFF": "off"}, ["", "true"]),
     "log_max_rate": ({"0": 0, "100": 100}, ["", "-1", "1.5", "1000001"]),
     "log_format": ({"text": "text", "json": "json", "JSON": "json"}, ["", "xml"]),
 }

@@ -410,7 +410,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def counted(self):
-        assert self.hub.count("foo") == len(self.peers)
+        assert self.hub.count("foo") == self.hub.subscriptions == len(self.peers)
         assert self.errors == []
 
 

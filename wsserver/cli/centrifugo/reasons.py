@@ -141,7 +141,7 @@ REASONS: Final[Mapping[str, str]] = {
     "webtransport": "WebTransport is not supported",
     "uni_grpc": "clients cannot use gRPC",
     "admin": "there is no admin interface",
-    "prometheus": "there are no metrics for Prometheus; /api/info returns counters",
+    "prometheus": "set --metrics on; the metrics have other names than those of Centrifugo",
     "health.handler_prefix": "the path is fixed: /health",
     "swagger": "there is no description of the API for Swagger",
     "debug": "there are no debug endpoints",

@@ -126,6 +126,7 @@ class HTTPStream(Executor, Output):
         self.transport = transport
         self.state = OPEN
         self.factory.add(self)
+        self.factory.counters.opened[self.context.caller.transport] += 1
         transport.registerProducer(self, True)
         transport.write(head)
         self.start()
@@ -244,6 +245,8 @@ class HTTPStream(Executor, Output):
             self.state = CLOSING
             self._writable, self._send_queue = False, None
             self.stop(code, reason)
+            by = "peer" if code == CONNECTION_CLOSED.code else "server"
+            self.factory.counters.close(self.context.caller.transport, code, by)
             self._ended(code, reason)
 
     def _crash(self, failure: Failure) -> None:
