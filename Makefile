@@ -8,7 +8,7 @@ REPORTS = reports
 # Independent suites, the longest first: two run at a time.
 SUITES = integration unit packaging unit-python browser compliance-quick chaos-quick
 
-.PHONY: headers serve test lint format docs compliance chaos soak threats threats-quick sdk system bench fuzz fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
+.PHONY: headers serve test lint format docs compliance chaos soak connections threats threats-quick sdk system bench fuzz fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
 
 # An environment with the development packages serves, too.
 serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving)
@@ -117,6 +117,11 @@ threats: $(VENV)/installed system
 	rm -f $(REPORTS)/threats/summary.json
 	THREATS=full THREATS_OUT=$(REPORTS)/threats $(BIN)/python -m pytest tests/threats; \
 	result=$$?; $(BIN)/python tests/threats/threat_table.py $(REPORTS)/threats/summary.json && exit $$result
+
+# What 10,000 idle connections cost, and what happens when as many connect at once; in about seven minutes, on two idle
+# cores.
+connections: $(VENV)/installed
+	$(BIN)/python tests/soak/connections.py --out $(REPORTS)/connections
 
 # The tests of Centrifugo's SDKs, and all our tests with these SDKs; docs/reference/sdks.md has the last result.
 # CENTRIFUGO=1 runs the SDKs' own tests against Centrifugo, too.

@@ -5,6 +5,8 @@ import threading
 from dataclasses import replace
 
 import pytest
+from connections import markdown as connections_table
+from connections import measure
 from curve import curve
 from cycles import STYLES, Cycles, FailedCycleError
 from holdings import Holdings, Sample, compare, slope
@@ -67,3 +69,17 @@ def refusing_port():
         threading.Thread(target=refuse, daemon=True).start()
         yield listener.getsockname()[1]
         listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_measures_idle_connections_and_a_storm(monkeypatch):
+    """The goals are for an idle machine, so only the run itself is judged here."""
+    monkeypatch.setattr("connections.LIVE", 2.0)
+    results = measure(200, 0.5)
+    figures = [name for name, _, _ in results.rows]
+    assert [name.partition(":")[0].partition(" of ")[0] for name in figures] == [
+        *["memory"] * 4,
+        "CPU time",
+        "pings answered",
+        *["storm"] * 4,
+    ]
+    assert "| storm: connections that the kernel dropped | 0.0 |" in connections_table(results)
