@@ -98,6 +98,7 @@ format: $(VENV)/installed
 # The pages that are generated from the source.
 docs: $(VENV)/installed
 	$(BIN)/python -m wsserver.config.reference > docs/reference/options.md
+	$(BIN)/python -m wsserver.web.openapi > docs/reference/openapi.json
 
 # The whole Autobahn testsuite, ten minutes and more; docs/reference/compliance.md has the last result.
 compliance: $(VENV)/installed
