@@ -31,7 +31,19 @@ from zope.interface import implementer
 
 from wsserver.text import escape, redact
 
-__all__ = ["FORMATS", "LINE", "MAX_LINES", "TurnObserver", "file_observer", "format_json", "format_text", "open_log"]
+__all__ = [
+    "FORMATS",
+    "LINE",
+    "MAX_LINES",
+    "RAW",
+    "Formatter",
+    "TurnObserver",
+    "file_observer",
+    "format_json",
+    "format_text",
+    "numbered",
+    "open_log",
+]
 
 _LISTENER_STARTS = re.compile(r"(?:FrontendFactory|TLSServerFactory|ProxyFactory)[^ ]*(?: \(\w+\))* starting on ")
 
@@ -61,6 +73,8 @@ def format_text(event: LogEvent) -> str | None:
     Returns:
         The text, which ends with a line feed; None if the event is not to be written.
     """
+    if event.get("log_format") == RAW:
+        return f"{event['raw']}\n"
     # Connection events are already formatted.
     if event.get("log_format") == LINE and "log_failure" not in event:
         line = f"{_second(int(event['log_time']))} [{event['log_namespace']}#{event['log_level'].name}] {event['line']}"
@@ -96,6 +110,8 @@ def format_json(event: LogEvent) -> str | None:
     Returns:
         The JSON text, which ends with a line feed; None if the event is not to be written.
     """
+    if event.get("log_format") == RAW:
+        return f"{event['raw']}\n"
     if _is_noise(event):
         return None
     level = event.get("log_level", LogLevel.info)
@@ -213,3 +229,31 @@ def file_observer(options: Mapping[str, Any], log_format: str) -> ILogObserver:
         log_format: `text` or `json`.
     """
     return TurnObserver(open_log(options), FORMATS[log_format])
+
+
+RAW = "{raw}"
+"""The `log_format` of lines that another process has already formatted."""
+
+Formatter = Callable[[LogEvent], str | None]
+
+
+def numbered(format_event: Formatter, number: int) -> Formatter:
+    """
+    Return a formatter that adds the number of the worker process to each event.
+
+    Args:
+        format_event: a formatter, such as `format_text`.
+        number: the number.
+    """
+    is_json = format_event is format_json
+
+    def format_with_number(event: LogEvent) -> str | None:
+        text = format_event(event)
+        if not text:
+            return text
+        if is_json:
+            return f'{text[:-2]}, "worker": {number}}}\n'
+        head, _, rest = text.partition("\n")
+        return f"{head} worker={number}\n{rest}"
+
+    return format_with_number

@@ -21,7 +21,7 @@ To run the server inside your own Twisted application:
 import resource
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
@@ -55,6 +55,8 @@ from wsserver.hub.occupancy_reporter import MAX_BACKOFF, OccupancyReporter
 from wsserver.hub.operations import Operations
 from wsserver.hub.rules import Rules
 from wsserver.hub.survey import Survey
+from wsserver.hub.unshared import UnsharedBroker
+from wsserver.listening.inherited import InheritedSockets
 from wsserver.listening.ports import authority, is_loopback, is_secure, make_listeners
 from wsserver.typing import Path
 from wsserver.web.admin import metrics_disabled, public_check
@@ -92,6 +94,22 @@ SPARE_FILES = 64
 """File descriptors reserved for everything except client connections: listeners, logs, name look-ups."""
 
 
+class Group(Protocol):
+    """The processes that share the listeners, as one of them sees it."""
+
+    number: int
+    """The number of this process, from 1."""
+
+    def collect(self) -> "Deferred[Mapping[str, Mapping[str, Any]]]":
+        """
+        Return what each process has counted.
+
+        Returns:
+            A Deferred that fires with: number of a process -> its `WebSocketService.numbers`; and `supervisor` -> what
+            the supervisor has counted. Processes that do not answer are missing. It never fails.
+        """
+
+
 class WebSocketService(Service):
     """
     A WebSocket server with its HTTP API and its browser page.
@@ -103,6 +121,7 @@ class WebSocketService(Service):
             of one for each connection. A path that ends in a slash is a prefix and also covers all paths below it.
         commands: commands to add to the built-in ones; None adds the commands that are installed as Twisted plugins.
         now: returns the UNIX time in seconds, for commands such as `date`.
+        inherited: the listening sockets that this process has inherited; None to open them. For worker processes.
 
     Raises:
         SettingError: an option is invalid, or needs a package that is not installed.
@@ -113,6 +132,12 @@ class WebSocketService(Service):
 
     name = "wsserver"
 
+    is_worker = False
+    """Whether this is one of several processes that share the listeners."""
+
+    group: "Group | None" = None
+    """The processes that share the listeners; None if there is only this one."""
+
     def __init__(
         self,
         settings: Settings,
@@ -121,7 +146,10 @@ class WebSocketService(Service):
         endpoints: Mapping[str, Endpoint] | None = None,
         commands: Iterable[Command] | None = None,
         now: Callable[[], float] = time.time,
+        inherited: InheritedSockets | None = None,
     ) -> None:
+        if settings.workers != 1 and not self.is_worker:
+            raise SettingError("--workers", "expected 1: only twistd wsserver and wsserver serve start more processes")
         self.settings = settings
         self._reactor = reactor
         self.connections = ServerFactory(settings, reactor)
@@ -195,7 +223,7 @@ class WebSocketService(Service):
         )
         self._lag: LagMeter | None = None
         paths["/metrics"] = self._metrics(api) if settings.metrics == "on" else metrics_disabled
-        self._listeners = make_listeners(settings, reactor)
+        self._listeners = make_listeners(settings, reactor, inherited)
         self._poller: Poller | None = None
         self._stopping: Shutdown | None = None
         self.ports: list[IListeningPort] = []
@@ -228,7 +256,7 @@ class WebSocketService(Service):
             pages,
             self.endpoints.paths,
             sse=self._events(),
-            probes={b"ready": Probe("ready", self._problem), b"health": Probe("alive", lambda: None)},
+            probes={b"ready": Probe("ready", self.problem), b"health": Probe("alive", lambda: None)},
             speaks_websocket=lambda path: not isinstance(self.endpoints.find(Path(path), {}), Refusal),
         )
 
@@ -248,7 +276,7 @@ class WebSocketService(Service):
             self.hub,
             getattr(self.hooks, "queues", {}),
             self._occupancy,
-            self._problem,
+            self.problem,
         )
         return Exposition(make_registry(sources), public_check(self.settings, api), lambda: None)
 
@@ -275,7 +303,12 @@ class WebSocketService(Service):
             close_on_gap=settings.gap == "close",
         )
 
-    def _problem(self) -> str | None:
+    def numbers(self) -> dict[str, Any]:
+        """Return what this process has counted, as a JSON object."""
+        return {}
+
+    def problem(self) -> str | None:
+        """Return why the server cannot serve channels at the moment, as a sentence; None if it can."""
         if self.frontend.stopping:
             return "the server is stopping"
         # Until the JWKS has been fetched, every client that sends a token is refused and told to retry.
@@ -313,7 +346,7 @@ class WebSocketService(Service):
             self._jwks.start()
         if self._lag is not None:
             self._lag.start()
-        self._announce()
+        self.announce()
 
     @inlineCallbacks
     def stopService(self) -> Generator[Any, Any, None]:
@@ -371,9 +404,27 @@ class WebSocketService(Service):
         # On systems without epoll, the reactor itself watches the connections.
         if Poller.available:
             self._poller = Poller(self._reactor)
-            for port in self.ports:
-                adopt(port, self._poller)
+        self._watch(self.ports)
         self._set_reach(loopback_only=loopback_only)
+
+    def open_again(self, indexes: Iterable[int]) -> list[IListeningPort]:
+        """
+        Listen on further sockets: those that the `inherited` sockets currently stand for.
+
+        Args:
+            indexes: the indexes of the listeners to open.
+
+        Returns:
+            The listening ports, which the caller closes.
+        """
+        ports = [self._listeners[index].open(self.frontend) for index in indexes]
+        self._watch(ports)
+        return ports
+
+    def _watch(self, ports: Iterable[IListeningPort]) -> None:
+        if self._poller is not None:
+            for port in ports:
+                adopt(port, self._poller)
 
     def _set_reach(self, *, loopback_only: bool) -> None:
         """Replace the rules that depend on who can reach the server; until it listens, assume that all can."""
@@ -381,7 +432,8 @@ class WebSocketService(Service):
         self.authorizer.access = Access(self.hub.rules, loopback_only)
         self.endpoints.catch_all = decide_catch_all(self.settings, loopback_only=loopback_only)
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """Log where the server listens, and what is insecure."""
         for warning in describe_insecure_options(self.settings):
             _log.warn("{warning}", warning=warning)
         catch_all = self.endpoints.catch_all
@@ -407,7 +459,7 @@ class WebSocketService(Service):
 
 def _broker(settings: Settings, reactor: Any, now: Callable[[], float]) -> Broker:
     if not settings.redis:
-        return MemoryBroker(reactor, now)
+        return (MemoryBroker if settings.workers == 1 else UnsharedBroker)(reactor, now)
     require_libraries(settings)
     # hiredis is an optional dependency.
     from wsserver.redis.broker import RedisBroker  # noqa: PLC0415

@@ -1,5 +1,6 @@
 """The `wsserver` command of twistd: `Options`, built from the option table, and `makeService`."""
 
+import atexit
 import os
 import re
 import shutil
@@ -8,6 +9,8 @@ import socket
 import sys
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -27,6 +30,7 @@ from wsserver.process.exit import complain, die, die_by
 from wsserver.process.notify import Notifier
 from wsserver.process.pidfile import PidFileError, remove_stale_pid_file
 from wsserver.process.signals import handle_signals
+from wsserver.process.supervisor import Supervisor, count_workers
 from wsserver.process.version import show_version
 from wsserver.service import WebSocketService
 from wsserver.wire.timers import use_monotonic_clock
@@ -147,9 +151,9 @@ for _option in TABLE.values():
     setattr(Options, f"opt_{_option.name}", _handler(_option))
 
 
-def makeService(options: Options) -> WebSocketService:
+def makeService(options: Options) -> "TwistdService | TwistdSupervisor":
     """
-    Build the service that twistd runs.
+    Build the service that twistd runs: the server, or with `--workers` the supervisor of several server processes.
 
     Args:
         options: the parsed command line.
@@ -166,7 +170,7 @@ def makeService(options: Options) -> WebSocketService:
     # twistd prints a traceback if a service fails to start; print a `WsserverError` in one line instead.
     sys.excepthook = _one_line(sys.excepthook)
     try:
-        service = TwistdService(options.settings, reactor)
+        service = _build(options, reactor)
     except WsserverError as error:
         die(error)
     service.notifier = Notifier(reactor)
@@ -174,6 +178,25 @@ def makeService(options: Options) -> WebSocketService:
     if options.parent is not None and not options.parent.get("nodaemon", True):
         _check_port(options.settings)
     return service
+
+
+def _build(options: Options, reactor: Any) -> "TwistdService | TwistdSupervisor":
+    count = count_workers(options.settings)
+    settings = replace(options.settings, workers=count)
+    if count == 1:
+        return TwistdService(settings, reactor)
+
+    def reload() -> Settings:
+        return Settings.load(options.texts, os.environ, options.config)
+
+    return TwistdSupervisor(settings, reactor, reload=reload, on_failure=partial(_stop_failed, reactor))
+
+
+def _stop_failed(reactor: Any, reason: str) -> None:
+    """Stop the supervisor because its workers cannot start; twistd itself would exit with status 0."""
+    complain(reason)
+    atexit.register(os._exit, 1)
+    reactor.stop()
 
 
 def _check_port(settings: Settings) -> None:
@@ -196,15 +219,23 @@ def _check_port(settings: Settings) -> None:
         die(ListenError(endpoint, describe_listen_error(endpoint, error)))
 
 
-class TwistdService(WebSocketService):
-    """
-    The service as twistd runs it.
+class _Twistd:
+    """What twistd's service does besides: it sets the log format, unless twistd logs to syslog."""
 
-    It also handles signals, notifies the service manager, and sets the log format unless twistd logs to syslog.
-    """
-
+    settings: Settings
     twistd: usage.Options | None = None
     notifier: Notifier
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Attach the service to the application, and set its log observer, which twistd reads after this call."""
+        super().setServiceParent(parent)  # type: ignore[misc]
+        twistd = self.twistd
+        if twistd is not None and "nodaemon" in twistd and not twistd.get("syslog"):
+            parent.setComponent(ILogObserver, logging.file_observer(twistd, self.settings.log_format))
+
+
+class TwistdService(_Twistd, WebSocketService):
+    """The service as twistd runs it: it also handles signals, and notifies the service manager."""
 
     def startService(self) -> None:
         """Start the service and the handling of signals, as described in `wsserver.process.signals`."""
@@ -218,12 +249,20 @@ class TwistdService(WebSocketService):
         self.notifier.stopping()
         return super().stopService()
 
-    def setServiceParent(self, parent: Any) -> None:
-        """Attach the service to the application, and set its log observer, which twistd reads after this call."""
-        super().setServiceParent(parent)
-        twistd = self.twistd
-        if twistd is not None and "nodaemon" in twistd and not twistd.get("syslog"):
-            parent.setComponent(ILogObserver, logging.file_observer(twistd, self.settings.log_format))
+
+class TwistdSupervisor(_Twistd, Supervisor):
+    """The supervisor as twistd runs it: it also handles signals, and notifies the service manager."""
+
+    def startService(self) -> None:
+        """Start the service and the handling of signals, as described in `wsserver.process.signals`."""
+        super().startService()
+        handle_signals(self._reactor, self.abort)
+        self.when_started.addCallback(lambda _: self.notifier.ready())
+
+    def stopService(self) -> Deferred[None]:
+        """Notify the service manager, then stop the workers."""
+        self.notifier.stopping()
+        return super().stopService()
 
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]

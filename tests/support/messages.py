@@ -91,6 +91,8 @@ KINDS = {
     "check_text": "part",
     "_list": "part",
     "_take": "part",
+    "_give_up": "part",
+    "dumps": "part",
     "_rights": "part",
     "Origin": "part",
 }

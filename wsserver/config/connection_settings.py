@@ -17,6 +17,7 @@ from wsserver.config.parsers import (
     a_size,
     a_text,
     a_token,
+    a_worker_count,
     a_zone,
     an_address,
     an_endpoint,
@@ -24,6 +25,7 @@ from wsserver.config.parsers import (
     an_origin,
     show_duration,
     show_size,
+    show_worker_count,
 )
 
 __all__ = ["ConnectionSettings"]
@@ -63,6 +65,15 @@ class ConnectionSettings:
         "systemd:domain=INET:index=0. If it is set, --port and --interface are not used.",
         metavar="ENDPOINT",
         many=True,
+    )
+    workers: int = option(
+        _LISTEN,
+        a_worker_count,
+        1,
+        "Number of server processes that share the listeners; auto starts one for each processor core. With more than "
+        "one, channels need --redis, and limits such as --max-connections count in each process.",
+        metavar="N|auto",
+        show=show_worker_count,
     )
     tls_cert: str = option(
         _LISTEN,

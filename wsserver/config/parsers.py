@@ -33,6 +33,7 @@ __all__ = [
     "a_text",
     "a_token",
     "a_web_url",
+    "a_worker_count",
     "a_zone",
     "an_address",
     "an_endpoint",
@@ -42,6 +43,7 @@ __all__ = [
     "show",
     "show_duration",
     "show_size",
+    "show_worker_count",
 ]
 
 SECRET: Final = "a secret of at least 32 bytes, such as `openssl rand -hex 32` makes"
@@ -75,6 +77,24 @@ def a_close_code(text: str) -> int:
     if not re.fullmatch(r"1001|1012|1013|[34][0-9]{3}", text):
         raise ValueError("expected 1001, 1012, 1013 or a number from 3000 to 4999")
     return int(text)
+
+
+MAX_WORKERS: Final = 256
+"""Maximum number of worker processes."""
+
+
+def a_worker_count(text: str) -> int:
+    """Parse a number of processes; `auto`, one for each core, is 0."""
+    if text in ("auto", "0"):
+        return 0
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_WORKERS:
+        raise ValueError(f"expected auto or a whole number from 1 to {MAX_WORKERS}")
+    return int(text)
+
+
+def show_worker_count(count: object) -> str:
+    """Write a number of processes as text."""
+    return "auto" if count == 0 else str(count)
 
 
 def a_size(low: int, high: int) -> Callable[[str], int]:

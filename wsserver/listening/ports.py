@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
@@ -16,13 +16,14 @@ from wsserver.config.settings import Settings
 from wsserver.errors import ListenError
 from wsserver.listening.endpoint_strings import BEHIND_PROXY, parse_endpoint
 from wsserver.listening.errors import describe_listen_error
+from wsserver.listening.inherited import InheritedSockets
 from wsserver.listening.proxy_protocol import ProxyFactory
 from wsserver.listening.tls import parse_tls_endpoint, tls_of_settings
 from wsserver.listening.unix_socket import SocketInUse, stale_socket_removed
 from wsserver.wire.frontend import FrontendFactory
 from wsserver.wire.tls_server import ConnectionCreator, TLSServerFactory
 
-__all__ = ["BACKLOG", "Listener", "authority", "endpoint_strings", "is_loopback", "is_secure", "make_listeners"]
+__all__ = ["BACKLOG", "Listener", "authority", "endpoint_strings", "is_loopback", "is_secure", "make_listeners", "tune"]
 
 BACKLOG = 4096
 """Maximum number of connections that wait to be accepted; Linux limits it to net.core.somaxconn."""
@@ -49,16 +50,24 @@ class Listener:
         endpoint: a Twisted endpoint string.
         reactor: the reactor to listen with.
         creator: creates the TLS connections if the endpoint is neither `ssl:` nor `tls:`; None to serve it without TLS.
+        inherited: listens on a socket that this process has inherited, in place of the endpoint; None to open one.
 
     Raises:
         ListenError: the endpoint is `ssl:` or `tls:`, and its parameters or files are invalid.
     """
 
-    def __init__(self, endpoint: str, reactor: Any, creator: ConnectionCreator | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        reactor: Any,
+        creator: ConnectionCreator | None = None,
+        inherited: IStreamServerEndpoint | None = None,
+    ) -> None:
         self._text = endpoint
         self._reactor = reactor
         self._tls = parse_tls_endpoint(endpoint, reactor)
         self._creator = self._tls[1] if self._tls is not None else creator
+        self._inherited = inherited
 
     def open(self, factory: FrontendFactory) -> IListeningPort:
         """
@@ -76,10 +85,8 @@ class Listener:
         text, results = self._text, list[Any]()
         inner = text.removeprefix(BEHIND_PROXY)
         try:
-            with _ready_for(inner):
-                endpoint = self._tls[0] if self._tls is not None else serverFromString(self._reactor, inner)
-                _check_domain(endpoint)
-                endpoint.listen(self._wrap(factory)).addBoth(results.append)
+            with _ready_for(inner) if self._inherited is None else nullcontext():
+                self._endpoint(inner).listen(self._wrap(factory)).addBoth(results.append)
         except (SocketInUse, _WrongDomain) as error:
             raise ListenError(text, str(error)) from error
         except Exception as error:
@@ -91,8 +98,15 @@ class Listener:
         if isinstance(results[0], Failure):
             cause = results[0].value
             raise ListenError(text, describe_listen_error(inner, getattr(cause, "socketError", cause))) from cause
-        _tune(results[0], inner)
+        tune(results[0], inner)
         return results[0]  # type: ignore[no-any-return]
+
+    def _endpoint(self, inner: str) -> IStreamServerEndpoint:
+        if self._inherited is not None:
+            return self._inherited
+        endpoint = self._tls[0] if self._tls is not None else serverFromString(self._reactor, inner)
+        _check_domain(endpoint)
+        return endpoint
 
     def _wrap(self, factory: FrontendFactory) -> IProtocolFactory:
         accepted: IProtocolFactory = factory
@@ -101,20 +115,24 @@ class Listener:
         return ProxyFactory(accepted, factory.access_log) if self._text.startswith(BEHIND_PROXY) else accepted
 
 
-def make_listeners(settings: Settings, reactor: Any) -> list[Listener]:
+def make_listeners(settings: Settings, reactor: Any, inherited: InheritedSockets | None = None) -> list[Listener]:
     """
     Create the listeners that the settings configure, and read the certificate files of the TLS listeners.
 
     Args:
         settings: the server's options.
         reactor: the reactor to listen with.
+        inherited: the sockets that this process has inherited, in the order of the endpoints; None to open them.
 
     Raises:
         SettingError: the TLS options are invalid.
         ListenError: an endpoint string with TLS is invalid.
     """
     creator = tls_of_settings(settings)
-    return [Listener(text, reactor, creator) for text in endpoint_strings(settings)]
+    return [
+        Listener(text, reactor, creator, inherited.endpoint(index) if inherited is not None else None)
+        for index, text in enumerate(endpoint_strings(settings))
+    ]
 
 
 def _ready_for(endpoint: str) -> AbstractContextManager[None]:
@@ -144,14 +162,23 @@ def _check_domain(endpoint: Any) -> None:
         raise _WrongDomain(f"domain: the socket that systemd passes is {names[0]}, not {names[1]}")
 
 
-def _tune(port: Any, endpoint: str) -> None:
-    """Set a larger backlog for bursts, and TCP_NODELAY, which accepted connections inherit; Twisted sets neither."""
+def tune(port: Any, endpoint: str) -> None:
+    """
+    Set a larger backlog for bursts, and TCP_NODELAY, which accepted connections inherit; Twisted sets neither.
+
+    Args:
+        port: the listening port.
+        endpoint: its endpoint string, which may set the backlog.
+    """
     sock = getattr(port, "socket", None)
     if not isinstance(sock, socket.socket):
         return
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if "backlog" not in parse_endpoint(endpoint).options and port.backlog == _TWISTED_BACKLOG:
+    if (
+        "backlog" not in parse_endpoint(endpoint.removeprefix(BEHIND_PROXY)).options
+        and port.backlog == _TWISTED_BACKLOG
+    ):
         # A second call of listen() only changes the backlog.
         sock.listen(BACKLOG)
 

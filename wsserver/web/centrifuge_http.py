@@ -32,6 +32,7 @@ from wsserver.endpoints.centrifuge.http_stream import (
 from wsserver.endpoints.centrifuge.json_codec import JSON
 from wsserver.endpoints.centrifuge.one_way import ONE_WAY, OneWayStream, find_problem
 from wsserver.endpoints.centrifuge.permissions import ClientContext
+from wsserver.endpoints.refusals import refusal_for
 from wsserver.errors import BrokerDown
 from wsserver.hub.deferreds import MaybeDeferred, may_wait
 from wsserver.jsonfields import decode
@@ -39,7 +40,7 @@ from wsserver.web import responses
 from wsserver.web.responses import Response, StreamResponse, refusal_response
 from wsserver.wire.access_log import show_path
 from wsserver.wire.eventstream import HEADERS, UNBUFFERED
-from wsserver.wire.http11 import Refusal, Request, bad_request, unavailable
+from wsserver.wire.http11 import Refusal, Request, bad_request
 from wsserver.wire.protocol import ServerFactory
 
 __all__ = ["CentrifugeHTTP", "Handler"]
@@ -199,7 +200,7 @@ class CentrifugeHTTP:
         try:
             refusal = yield self._emulation.execute(commands._replace(user=user))
         except BrokerDown as error:
-            return refusal_response(unavailable(str(error)))
+            return refusal_response(refusal_for(error))
         return refusal_response(refusal) if refusal is not None else Response(HTTPStatus.NO_CONTENT, b"")
 
     @may_wait

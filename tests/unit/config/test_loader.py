@@ -458,7 +458,8 @@ class SuggestionTests:
         assert refused(config=config(f"{name} = 1"))[1].endswith(f"; did you mean {known}?")
 
     @pytest.mark.parametrize(
-        "name", ["foo", "bar", "workers", "debug", "quiet", "host", "daemon", "user", "x", "password", "reload", "bind"]
+        "name",
+        ["foo", "bar", "threaded", "debug", "quiet", "host", "daemon", "user", "x", "password", "reload", "bind"],
     )
     def test_the_error_suggests_nothing_for_a_different_word(self, config, name):
         assert unknown_flag("--" + name, TABLE).problem == "unknown option"
