@@ -24,7 +24,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from attacks import ATTACKS, KEY, Attack, connect, handshake, mask
+from frame_attacks import FRAME_ATTACKS
 
+ROWS = [*ATTACKS, *FRAME_ATTACKS]
 CLIENTS = 100
 INTERVAL = 0.1
 GOAL_P99, GOAL_MAX = 0.050, 0.100
@@ -123,11 +125,11 @@ def attack(row: Attack, port: int, seconds: float, orders: Connection) -> None:
 
 def attack_by_number(number: int, port: int, seconds: float, orders: Connection) -> None:
     """
-    Run the attack with this index in `ATTACKS`.
+    Run the attack with this index in `ROWS`.
 
     An `Attack` itself contains functions, so it cannot be sent to another process.
     """
-    attack(ATTACKS[number], port, seconds, orders)
+    attack(ROWS[number], port, seconds, orders)
 
 
 def memory(pid: int) -> int:
@@ -137,7 +139,7 @@ def memory(pid: int) -> int:
 
 def measure(number: int | None, seconds: float) -> tuple[list[float], int]:
     """Run an attack, or none; return the time of each echo in seconds and the peak growth of memory in bytes."""
-    row = ATTACKS[number] if number is not None else None
+    row = ROWS[number] if number is not None else None
     processes = multiprocessing.get_context("spawn")
     with serving(row.options if row else []) as (port, pid):
         ours, theirs = processes.Pipe()
@@ -193,7 +195,7 @@ def main() -> None:
     print(f"goals: p99 {GOAL_P99 * 1000:.0f} ms, longest {GOAL_MAX * 1000:.0f} ms, {GOAL_MEMORY / 2**20} MiB a client")
     print("| attack | connections | p50 ms | p99 ms | longest ms | memory grew MiB | |\n|---|--:|--:|--:|--:|--:|---|")
     passed = report("none", 0, *measure(None, seconds))
-    for number, row in enumerate(ATTACKS):
+    for number, row in enumerate(ROWS):
         if not wanted or any(part in row.name for part in wanted):
             passed &= report(row.name, row.connections, *measure(number, seconds))
     sys.exit(0 if passed else 1)

@@ -220,6 +220,8 @@ class WebSocketService(Service):
             open_timeout=settings.open_timeout,
             max_connections=_max_connections(settings),
             long_lived=frozenset({"/sse", *centrifuge.streams}),
+            max_head=settings.max_request_head,
+            max_body=settings.max_request_body,
         )
         self._lag: LagMeter | None = None
         paths["/metrics"] = self._metrics(api) if settings.metrics == "on" else metrics_disabled

@@ -30,7 +30,7 @@ STOP_SECONDS = 15.0
 PATH = "/echo"
 
 # Case 9.1.6 sends 16 MiB in one message. No case expects pings from the server.
-OPTIONS = ("--compression", "on", "--max-message-size", "32MiB", "--ping-interval", "0")
+OPTIONS = ("--compression", "on", "--max-message-size", "32MiB", "--max-fragments", "1000000", "--ping-interval", "0")
 
 
 class TargetError(Exception):

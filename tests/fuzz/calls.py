@@ -185,6 +185,9 @@ class _Echo:
         if self._partial is not None:
             self._give_up_partial()
 
+    def _message_begun(self) -> None:
+        self.seen.append(("begun",))
+
     def _give_up_partial(self) -> None:
         partial, self._partial = self._partial, None
         self.seen.append(("give up", partial.raw()))

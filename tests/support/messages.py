@@ -54,6 +54,7 @@ KINDS = {
     "close_all": "close",
     "because": "close",
     "_close": "close",
+    "_refuse_message": "close",
     "_closed": "close",
     "invalid_command": "close",
     "failHandshake": "error",

@@ -6,7 +6,7 @@ Each option is one field. The field is the only place that defines its default, 
 
 from dataclasses import dataclass
 
-from wsserver.config.connection_settings import ConnectionSettings
+from wsserver.config.limit_settings import LimitSettings
 from wsserver.config.options import option
 from wsserver.config.parsers import (
     a_channel_prefix,
@@ -39,8 +39,8 @@ _API, _HOOKS, _TOKENS = "HTTP API", "Hooks", "Client tokens"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ChannelSettings(ConnectionSettings):
-    """The options that concern channels; the second part of `Settings`."""
+class ChannelSettings(LimitSettings):
+    """The options that concern channels; the third part of `Settings`."""
 
     redis: str = option(
         CHANNELS,

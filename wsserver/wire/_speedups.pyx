@@ -310,6 +310,11 @@ cdef class Partial:
         return self.checked >= 0
 
     @property
+    def received(self):
+        """See `frames.PyPartial.received`."""
+        return self.have
+
+    @property
     def first(self):
         """See `frames.PyPartial.first`."""
         return self.start[0]
@@ -429,6 +434,7 @@ cdef class FastPath(Output):
                     self._partial = Partial(
                         PyBytes_FromStringAndSize(<const char *>p + start, header), <Py_ssize_t>size
                     )
+                    self._message_begun()
                     start += header
                     continue
                 first = p[start]

@@ -10,11 +10,10 @@ This module does not use Twisted, a clock or a socket.
 
 import re
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final
 
 from wsserver.text import TOKEN_BYTES
-from wsserver.wire.http11 import MAX_BODY, Refusal, bad_request
+from wsserver.wire.http11 import MAX_BODY, Refusal, bad_request, body_too_large
 
 __all__ = ["MAX_EXTENSIONS", "MAX_LINE", "MAX_TRAILERS", "ChunkedBody"]
 
@@ -39,11 +38,15 @@ class ChunkedBody:
     A decoder of one chunked body, which may arrive in pieces of any size.
 
     `feed` removes bytes from a buffer until the body is complete. Bytes after the body stay in the buffer.
+
+    Args:
+        max_body: maximum size of the decoded body, in bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_body: int = MAX_BODY) -> None:
+        self._max_body = max_body
         self.data = bytearray()
-        """The decoded body so far, at most `MAX_BODY` bytes."""
+        """The decoded body so far, at most `max_body` bytes."""
         self.complete = False
         """Whether the last chunk and the trailers have been read."""
         # Not a bound method: that would be a reference cycle, which keeps the body until garbage is collected.
@@ -60,7 +63,7 @@ class ChunkedBody:
             buffer: received bytes. The bytes that belong to the body are removed.
 
         Returns:
-            A refusal: 400 if the body is invalid, 413 if it is over `MAX_BODY`. After a refusal, `feed` must not be
+            A refusal: 400 if the body is invalid, 413 if it is over `max_body`. After a refusal, `feed` must not be
             called again. Otherwise None.
         """
         while not self.complete:
@@ -84,9 +87,8 @@ class ChunkedBody:
         if self._extensions > MAX_EXTENSIONS:
             return bad_request(f"the chunk extensions of the body are over {MAX_EXTENSIONS} bytes")
         self._left = int(match[1], 16)
-        if len(self.data) + self._left > MAX_BODY:
-            reason = f"the chunked body is over {MAX_BODY} bytes"
-            return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
+        if len(self.data) + self._left > self._max_body:
+            return body_too_large(f"over {self._max_body}", self._max_body)
         self._step = ChunkedBody._read_data if self._left else ChunkedBody._read_trailer
         return True
 

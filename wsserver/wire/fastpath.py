@@ -83,6 +83,8 @@ class PyFastPath(PyOutput):
     """Compresses the payload of a message."""
     _slow: Callable[[bytes, int], None]
     """Processes the bytes that the fast path has not processed. Takes them, and the rest of the turn's frame budget."""
+    _message_begun: Callable[[], None]
+    """Called when the first part of a message has arrived, and the rest has not."""
     _give_up_partial: Callable[[], None]
     """Passes the incomplete, invalid frame to the state machine, which fails the connection with the right reason."""
     _endpoint_failed: Callable[[], None]
@@ -143,6 +145,7 @@ class PyFastPath(PyOutput):
                     if header <= 0 or self._compressed or start + header + size <= len(data):
                         break
                     self._partial = Partial(data[start : start + header], size)
+                    self._message_begun()
                     start += header
                     continue
                 payload, first = messages[0]

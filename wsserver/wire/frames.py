@@ -209,6 +209,11 @@ class PyPartial:
         return self._checked == self._size if self.complete else self._checked >= 0
 
     @property
+    def received(self) -> int:
+        """Number of bytes of the payload that have arrived."""
+        return len(self._payload) if self._payload is not None else self._size
+
+    @property
     def first(self) -> int:
         """The first byte of the frame: FIN, RSV1 and the opcode."""
         return self._start[0]

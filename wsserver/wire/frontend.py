@@ -47,6 +47,12 @@ _log = Logger(namespace="wsserver.connection")
 MAX_TURNED_AWAY = 32
 """Maximum number of connections over `max_connections` that get a 503 at the same time; further ones are dropped."""
 
+_LIMITS = {
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "max_request_head",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "max_request_body",
+}
+"""Status of a refusal -> the name of the limit that the request exceeds, for the counters."""
+
 FRESH_TIMEOUT = 0.5
 """Seconds that a stopping server waits for the first request of a connection that it has accepted."""
 
@@ -105,6 +111,8 @@ class FrontendFactory(Factory):
         access_log: logs the refused requests.
         open_timeout: seconds within which a whole request, head and body, must arrive.
         max_connections: maximum number of simultaneous connections.
+        max_head: maximum size of a request head, in bytes.
+        max_body: maximum size of a request body, in bytes.
         long_lived: HTTP paths with endless responses. During shutdown, requests for them are refused with 503.
     """
 
@@ -124,6 +132,8 @@ class FrontendFactory(Factory):
         access_log: AccessLog,
         open_timeout: float,
         max_connections: int,
+        max_head: int,
+        max_body: int,
         long_lived: frozenset[str] = frozenset(),
     ) -> None:
         self.find = find
@@ -136,6 +146,8 @@ class FrontendFactory(Factory):
         self.access_log = access_log
         self.open_timeout = open_timeout
         self.max_connections = max_connections
+        self.max_head = max_head
+        self.max_body = max_body
         self.sockets = sockets
         self.long_lived = long_lived
         self.stopping = False
@@ -222,7 +234,7 @@ class Frontend(Protocol):
 
     def __init__(self, factory: FrontendFactory) -> None:
         self._factory = factory
-        self._reader = RequestReader()
+        self._reader = RequestReader(factory.max_head, factory.max_body)
 
     # Called by Twisted.
 
@@ -357,7 +369,7 @@ class Frontend(Protocol):
         if self._factory.stopping and (request.wants_websocket or request.path in self._factory.long_lived):
             return unavailable(STOPPING, cause="stopping")
         # A handshake with any body is refused by `check`.
-        return None if request.wants_websocket else check_length(request)
+        return None if request.wants_websocket else check_length(request, self._factory.max_body)
 
     def _serve(self, request: Request) -> bool:
         """Serve a request whose head has been read; return whether it was an HTTP request with a complete body."""
@@ -487,6 +499,8 @@ class Frontend(Protocol):
 
     def _refuse(self, refusal: Refusal, request: Request | None = None) -> None:
         self._refused = True
+        if refusal.status in _LIMITS:
+            self._factory.counters.limits[_LIMITS[refusal.status]] += 1
         self._cancel_deadline()
         self._reader.take_rest()
         path = show_path(request.raw_path) if request else None

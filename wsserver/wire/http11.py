@@ -30,8 +30,10 @@ __all__ = [
     "Refusal",
     "Request",
     "bad_request",
+    "body_too_large",
     "check_length",
     "forbidden",
+    "head_too_large",
     "make",
     "parse",
     "parse_parameters",
@@ -39,15 +41,14 @@ __all__ = [
     "write_last_response",
 ]
 
-# Precedents: node.js 16 KiB, nginx 4 x 8 KiB, Apache 8 KiB a line and 100 headers, websockets 8 KiB a line and 128.
 MAX_HEAD = 16 * 1024
-"""Maximum size of the request line with all headers, in bytes."""
+"""Maximum size of the request line with all headers, in bytes; the default of `--max-request-head`."""
 
 MAX_HEADERS = 128
 """Maximum number of header lines of a request."""
 
 MAX_BODY = 64 * 1024
-"""Maximum size of a request body, in bytes."""
+"""Maximum size of a request body, in bytes; the default of `--max-request-body`."""
 
 MAX_KEPT = 1024
 """Maximum number of header lines in the cache of parsed lines. Browsers send the same lines with every request."""
@@ -282,18 +283,19 @@ def _decode_path(raw_path: str) -> Path | None:
         return None
 
 
-def parse(head: bytes) -> Request | Refusal:
+def parse(head: bytes, max_head: int = MAX_HEAD) -> Request | Refusal:
     """
     Parse and check a request head.
 
     Args:
         head: the request line and all header lines, separated by CRLF, without the empty line after them.
+        max_head: maximum size of the head, in bytes.
 
     Returns:
         The request, or a refusal.
     """
-    if len(head) > MAX_HEAD:
-        return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is over {MAX_HEAD} bytes")
+    if len(head) > max_head:
+        return head_too_large(max_head)
     parts = split_head(head)
     return _assemble(*parts, head) if parts is not None else _explain(head)
 
@@ -460,20 +462,35 @@ def _content_length(lengths: list[str], codings: list[str], version: tuple[int, 
     return int(text)
 
 
-def check_length(request: Request) -> Refusal | None:
+def head_too_large(max_head: int) -> Refusal:
+    """Return the refusal of a request whose head is over `max_head` bytes."""
+    reason = f"the request head is over {max_head} bytes (server option --max-request-head)"
+    return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
+
+
+def body_too_large(size: str, max_body: int) -> Refusal:
+    """Return the refusal of a request whose body has a size over `max_body` bytes."""
+    reason = f"the request body has {size} bytes: expected at most {max_body} (server option --max-request-body)"
+    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
+
+
+def check_length(request: Request, max_body: int = MAX_BODY) -> Refusal | None:
     """
     Check the declared length of a body.
 
     Separate from `parse`, because this refusal needs response headers that depend on the request: without these
     headers, pages of other origins cannot read the refusal.
 
+    Args:
+        request: the request.
+        max_body: maximum size of the body, in bytes.
+
     Returns:
-        A 413 refusal if the body is over `MAX_BODY`, else None.
+        A 413 refusal if the body is over `max_body`, else None.
     """
-    if request.content_length <= MAX_BODY:
+    if request.content_length <= max_body:
         return None
-    reason = f"the request body has {request.content_length} bytes: expected at most {MAX_BODY}"
-    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
+    return body_too_large(str(request.content_length), max_body)
 
 
 def _check_codings(codings: list[str], version: tuple[int, int]) -> Refusal | None:

@@ -84,7 +84,7 @@ class OpeningHandshake(AutobahnConnection):
     @property
     def request(self) -> Request:
         """The opening handshake."""
-        request = self._request if isinstance(self._request, Request) else parse(self._request)
+        request = self._request if isinstance(self._request, Request) else parse(self._request, len(self._request))
         assert isinstance(request, Request)
         return request
 

@@ -36,6 +36,7 @@ from wsserver.wire.frames import FIN_CLOSE, build
 from wsserver.wire.limits import WorkQueue
 from wsserver.wire.opening import Denied, OpeningHandshake
 from wsserver.wire.slowpath import SlowPath
+from wsserver.wire.unfinished import UnfinishedMessages
 
 __all__ = [
     "STOPPING",
@@ -87,6 +88,8 @@ class ServerFactory(AutobahnFactory):
         """What all parts of the server count for the metrics."""
         self.access_log = AccessLog(self.counters, self.deadlines, settings.log_max_rate)
         """Logs connections and requests."""
+        self.unfinished = UnfinishedMessages(reactor, settings.message_timeout, settings.max_message_size)
+        """The messages of all connections that have not arrived completely."""
         self.work = WorkQueue(reactor)
         """Serves requests and commands of all connections in turns."""
         self.connections: ConnectionSet[Any] = ConnectionSet()
@@ -360,6 +363,7 @@ class ServerProtocol(SlowPath, OpeningHandshake):
         self._end(reason)
         self.factory.countConnections -= 1
         self.factory.connections.discard(self)
+        self.factory.unfinished.discard(self)
         self.factory.sockets.discard(self)
 
     def _set_closed(self) -> None:

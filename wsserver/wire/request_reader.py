@@ -4,10 +4,17 @@ Request reader: extract HTTP/1.1 requests, head and body, from the bytes of a co
 This module does not use Twisted, a clock or a socket. A refusal is a return value; nothing is read after a refusal.
 """
 
-from http import HTTPStatus
-
 from wsserver.wire.chunked import ChunkedBody
-from wsserver.wire.http11 import MAX_HEAD, METHOD_START, Refusal, Request, bad_request, parse
+from wsserver.wire.http11 import (
+    MAX_BODY,
+    MAX_HEAD,
+    METHOD_START,
+    Refusal,
+    Request,
+    bad_request,
+    head_too_large,
+    parse,
+)
 
 __all__ = ["MAX_EMPTY_LINES", "RequestReader"]
 
@@ -26,9 +33,15 @@ class RequestReader:
     A buffer of received bytes, from which the requests of one connection are read.
 
     Call `read_head` until it returns a request, then `read_body` until it returns the body, and so on.
+
+    Args:
+        max_head: maximum size of a request head, in bytes.
+        max_body: maximum size of a chunked body, in bytes. `check_length` checks other bodies.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_head: int = MAX_HEAD, max_body: int = MAX_BODY) -> None:
+        self._max_head = max_head
+        self._max_body = max_body
         self._buffer = bytearray()
         self._searched = 0
         """Number of bytes in the buffer that do not contain the end of a head."""
@@ -60,8 +73,8 @@ class RequestReader:
                 return bad_request(f"more than {MAX_EMPTY_LINES} empty lines before a request")
             del self._buffer[:2]
         buffer = self._buffer
-        end = buffer.find(b"\r\n\r\n", max(0, self._searched - 3), MAX_HEAD + 4)
-        request = parse(bytes(buffer[:end])) if end >= 0 else None
+        end = buffer.find(b"\r\n\r\n", max(0, self._searched - 3), self._max_head + 4)
+        request = parse(bytes(buffer[:end]), self._max_head) if end >= 0 else None
         if not isinstance(request, Request):
             # Incomplete or invalid: find out whether the bytes are the beginning of a request at all.
             refusal = self._check_start() if buffer else None
@@ -70,7 +83,7 @@ class RequestReader:
             return request
         del buffer[: end + 4]
         self._searched = self._empty_lines = 0
-        self._chunked = ChunkedBody() if request.chunked else None
+        self._chunked = ChunkedBody(self._max_body) if request.chunked else None
         return request
 
     def _check_start(self) -> Refusal | None:
@@ -87,8 +100,8 @@ class RequestReader:
             return bad_request(_TLS_ON_PLAIN if buffer.startswith(_TLS_HELLO) else "not an HTTP request")
         if buffer.count(b"\n", start, head_end) != buffer.count(b"\r\n", max(0, start - 1), head_end):
             return bad_request("a line of the request head ends with LF; expected CRLF")
-        if head_end > MAX_HEAD:
-            return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is over {MAX_HEAD} bytes")
+        if head_end > self._max_head:
+            return head_too_large(self._max_head)
         return None
 
     def waits_for_continue(self, request: Request) -> bool:

@@ -10,7 +10,7 @@ from operator import xor
 from typing import Any, cast
 
 from wsserver.closecodes import CloseCode
-from wsserver.config.parsers import show_size
+from wsserver.config.parsers import show_duration, show_size
 from wsserver.wire import frames
 from wsserver.wire.deflate import InflateCorrupt, InflateTooBig
 from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN, FastPath
@@ -48,6 +48,8 @@ class SlowPath(FastPath):
     """Received bytes that exceeded the turn's budget. While there are any, the server reads nothing more."""
     _write_blocked = False
     """Whether reading is paused because the peer does not read."""
+    _fragments = 0
+    """Number of frames of the current message that the state machine has processed."""
     _reading_paused = False
     """Whether reading is paused by the endpoint: see `pause_reading`."""
     _is_draining = False
@@ -220,7 +222,8 @@ class SlowPath(FastPath):
         """
         self.message_is_binary = isBinary
         self.message_data = bytearray()
-        self.message_data_total_length = 0
+        self.message_data_total_length = self._fragments = 0
+        self._message_begun()
 
     def onMessageFrameData(self, payload: bytes) -> None:
         """Append bytes to the message."""
@@ -253,8 +256,51 @@ class SlowPath(FastPath):
             self.inside_message = not frame.fin
 
     def onMessageFrameEnd(self) -> None:
-        """End a frame. Its payload has been appended to the message already."""
+        """End a frame, and count it. Its payload has been appended to the message already."""
         self.frame_data = None
+        self._fragments += 1
+        most = self.factory.settings.max_fragments
+        if self._fragments > most and not self.failedByMe:
+            reason = f"the message has over {most} fragments (server option --max-fragments)"
+            self._refuse_message("max_fragments", CloseCode.POLICY_VIOLATION, reason)
+
+    # Unfinished messages; see `wsserver.wire.unfinished`.
+
+    def _message_begun(self) -> None:
+        self.factory.unfinished.begin(self)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a message has begun and has not arrived completely."""
+        return self._partial is not None or self.inside_message
+
+    @property
+    def unfinished_size(self) -> int:
+        """Size in bytes of the part of an unfinished message that has arrived."""
+        return self._partial.received if self._partial is not None else len(self.message_data)
+
+    @property
+    def is_throttled(self) -> bool:
+        """Whether the server delays received messages, because the client sends faster than permitted."""
+        return False
+
+    def message_timed_out(self) -> None:
+        """Close with 1008: a message did not arrive within the timeout."""
+        limit = show_duration(self.factory.settings.message_timeout)
+        reason = f"the message did not arrive within {limit} (server option --message-timeout)"
+        self._refuse_message("message_timeout", CloseCode.POLICY_VIOLATION, reason)
+
+    def message_given_up(self) -> None:
+        """Close with 1013: the unfinished messages of all connections are too large."""
+        self._refuse_message("unfinished_messages", CloseCode.TRY_AGAIN_LATER, "too many unfinished messages; retry")
+
+    def _refuse_message(self, limit: str, code: CloseCode, reason: str) -> None:
+        """Count the limit that a message exceeds, close the connection, and drop the part that has arrived."""
+        self.factory.counters.limits[limit] += 1
+        self.fail(code, reason)
+        self.message_data = bytearray()
+        if self._partial is not None:
+            self._give_up_partial()
 
     def onMessageEnd(self) -> None:
         """Pass the whole message to the endpoint."""
@@ -299,6 +345,7 @@ class SlowPath(FastPath):
         return None
 
     def _describe_limit(self) -> str:
+        self.factory.counters.limits["max_message_size"] += 1
         limit = show_size(self.maxMessagePayloadSize)
         return f"the message is over the limit of {limit} (server option --max-message-size)"
 

@@ -30,6 +30,8 @@ class RecordingConnection:
     def __init__(self, compressed=False):
         super().__init__()
         self.calls = []
+        self.begun = 0
+        """Number of messages of which only the first part had arrived."""
         self.written = []
         self.transport = self
         self.state, self._plain, self._compressed = 3, True, compressed
@@ -60,6 +62,9 @@ class RecordingConnection:
 
     def _deflate(self, payload):
         return b"<" + payload + b">"
+
+    def _message_begun(self):
+        self.begun += 1
 
     def _give_up_partial(self):
         partial, self._partial = self._partial, None
@@ -243,6 +248,7 @@ class ReceivingTests:
             connection.dataReceived(frame[start : start + step])
         assert connection.messages == [b"x", payload]
         assert connection._partial is None
+        assert connection.begun == 1
         for cut in range(1, 8):
             connection.dataReceived(frame[:cut])
             assert connection.calls[-1] == ("slow", frame[:cut], FRAMES_PER_TURN)

@@ -487,6 +487,39 @@ class RefusalTests:
         server.clock.advance(10.1)
         assert [status for status, _ in responses(client)] == [408]
 
+    @pytest.mark.parametrize(
+        ("request_", "status", "limit"),
+        [
+            (b"GET /" + b"a" * 2000, 431, "max_request_head"),
+            (b"POST /api/info HTTP/1.1\r\nHost: a\r\nContent-Length: 1025\r\n\r\n", 413, "max_request_body"),
+            (
+                b"POST /api/info HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n401\r\n",
+                413,
+                "max_request_body",
+            ),
+        ],
+    )
+    def test_refuses_a_request_over_a_configured_size_names_the_option_and_counts_it(self, request_, status, limit):
+        server = MemoryServer(Settings(max_request_head="1KiB", max_request_body="1KiB"))
+        client = server.connect()
+        client.send(request_)
+        ((found, body),) = responses(client)
+        assert found == status
+        assert f"(server option --{limit.replace('_', '-')})".encode() in body
+        assert dict(server.service.frontend.counters.limits) == {limit: 1}
+
+    def test_accepts_a_request_of_a_configured_size_over_the_default(self):
+        server = MemoryServer(Settings(max_request_head="32KiB", max_request_body="128KiB", api_key="k" * 16))
+        client = server.connect()
+        body = b'{"channel":"a","data":"%b"}' % (b"x" * 100_000)
+        head = b"POST /api/publish HTTP/1.1\r\nHost: a\r\nX-API-Key: %b\r\nX-Long: %b\r\nContent-Length: %d\r\n\r\n"
+        client.send(head % (b"k" * 16, b"y" * 20_000, len(body)) + body)
+        assert [status for status, _ in responses(client)] == [200]
+        websocket = server.connect()
+        assert websocket.open("/ws", {"X-Long": "y" * 20_000}).startswith(b"HTTP/1.1 101 ")
+        websocket.send_text("whoami")
+        assert "y" * 20_000 in websocket.messages()[0]
+
     def test_answers_503_over_the_connection_limit_until_one_is_closed(self):
         """The response has a Retry-After header."""
         server = MemoryServer(Settings(max_connections=2))

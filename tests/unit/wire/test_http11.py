@@ -639,7 +639,10 @@ class SmugglingTests:
             (get(HOST), "more than one Host header; expected one"),
             (head(GET, b"Host: a/b"), "invalid Host header 'a/b'"),
             (get(b"Content-Length: 1", b"Content-Length: 2"), "invalid Content-Length '1, 2'; expected one number"),
-            (get(b"Content-Length: 70000"), "the request body has 70000 bytes: expected at most 65536"),
+            (
+                get(b"Content-Length: 70000"),
+                "the request body has 70000 bytes: expected at most 65536 (server option --max-request-body)",
+            ),
             (
                 get(b"Content-Length: 1", b"Transfer-Encoding: x"),
                 "both Content-Length and Transfer-Encoding; expected one of them",
@@ -696,7 +699,10 @@ class LimitTests:
         raw = get(b"X: ")
         assert status(raw + b"y" * (MAX_HEAD - len(raw))) == 200
         refusal = refused(raw + b"y" * (MAX_HEAD - len(raw) + 1))
-        assert (refusal.status, refusal.reason) == (431, "the request head is over 16384 bytes")
+        assert (refusal.status, refusal.reason) == (
+            431,
+            "the request head is over 16384 bytes (server option --max-request-head)",
+        )
 
     def test_refuses_thousands_of_line_ends_with_400(self):
         assert status(get() + b"\r\n" * 8000) == 400

@@ -603,7 +603,7 @@ class FlowControlTests:
         assert client.transport.lost
 
     def test_2000_empty_fragments_leave_the_message_buffer_empty(self):
-        server = serve()
+        server = serve(Settings(max_fragments=3000))
         Recorder.recorded = []
         client = server.connect()
         client.open("/endpoint")
