@@ -18,7 +18,6 @@ To run the server inside your own Twisted application:
     WebSocketService(settings, reactor).setServiceParent(application)
 """
 
-import resource
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -68,6 +67,9 @@ from wsserver.web.methods import Methods
 from wsserver.web.site import PageSite, Probe, Root, describe
 from wsserver.web.sse import SSE
 from wsserver.web.static import read_directory, static_directory
+from wsserver.wire.accepting import AcceptGate
+from wsserver.wire.admission import Admission
+from wsserver.wire.forwarded import TrustedProxies
 from wsserver.wire.frontend import FrontendFactory
 from wsserver.wire.handshake import Policy
 from wsserver.wire.http11 import Refusal
@@ -89,9 +91,6 @@ _log = Logger(namespace="wsserver")
 
 LEASE_MARGIN = 5.0
 """Seconds by which the lease on channel events exceeds the longest time between two calls that renew it."""
-
-SPARE_FILES = 64
-"""File descriptors reserved for everything except client connections: listeners, logs, name look-ups."""
 
 
 class Group(Protocol):
@@ -190,6 +189,7 @@ class WebSocketService(Service):
             application_endpoints=endpoints or {},
             service=self,
         )
+        self._gate = AcceptGate(reactor)
         emulation = Emulation(sessions, self._survey, broker.node)
         centrifuge = CentrifugeHTTP(emulation, self.connections, self.authorizer, self.endpoints.centrifuge)
         cross_origin = CrossOrigin(
@@ -213,12 +213,13 @@ class WebSocketService(Service):
             ).connection,
             response_headers=lambda request: cross_origin.headers(describe_request(request)),
             sockets=self.connections.sockets,
+            admission=Admission.from_settings(settings, self.connections, self._gate),
+            proxies=TrustedProxies(settings.trusted_proxy, settings.trusted_proxy_header),
             deadlines=self.connections.deadlines,
             work=self.connections.work,
             counters=self.connections.counters,
             access_log=access_log,
             open_timeout=settings.open_timeout,
-            max_connections=_max_connections(settings),
             long_lived=frozenset({"/sse", *centrifuge.streams}),
             max_head=settings.max_request_head,
             max_body=settings.max_request_body,
@@ -364,6 +365,7 @@ class WebSocketService(Service):
         """
         super().stopService()
         ports, self.ports = self.ports, []
+        self._gate.clear()
         closed = [maybeDeferred(port.stopListening) for port in ports]
         self.frontend.stopping = self.connections.stopping = True
         self._stopping = Shutdown(self.connections, self.frontend, self._reactor, self.settings.drain_timeout)
@@ -424,9 +426,10 @@ class WebSocketService(Service):
         return ports
 
     def _watch(self, ports: Iterable[IListeningPort]) -> None:
-        if self._poller is not None:
-            for port in ports:
-                adopt(port, self._poller)
+        for port in ports:
+            if self._poller is not None:
+                adopt(port, self._poller, self._gate)
+            self._gate.add(port)
 
     def _set_reach(self, *, loopback_only: bool) -> None:
         """Replace the rules that depend on who can reach the server; until it listens, assume that all can."""
@@ -496,16 +499,3 @@ def tokens_of(
     from wsserver.auth.jwks import make_tokens  # noqa: PLC0415
 
     return make_tokens(settings, reactor, consume)
-
-
-def _max_connections(settings: Settings) -> int:
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    possible = max(1, files - SPARE_FILES)
-    if possible < settings.max_connections:
-        _log.warn(
-            "connection limit lowered limit={possible} max_connections={wanted} open_files={files}; see ulimit -n",
-            possible=possible,
-            wanted=settings.max_connections,
-            files=files,
-        )
-    return min(settings.max_connections, possible)

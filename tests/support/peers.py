@@ -195,6 +195,7 @@ class RawPeer:
         receive_buffer: size of the socket's receive buffer in bytes, for peers that do not read; None for the default.
         tls: the TLS context to use; None for plain TCP.
         path: the path of a UNIX socket to connect to, instead of a port.
+        source: the IP address to connect from; None for the default.
     """
 
     def __init__(
@@ -204,9 +205,12 @@ class RawPeer:
         receive_buffer: int | None = None,
         tls: ssl.SSLContext | None = None,
         path: str | None = None,
+        source: str | None = None,
     ) -> None:
         self.socket = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
         self.socket.settimeout(TIMEOUT)
+        if source is not None:
+            self.socket.bind((source, 0))
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.connect(path or ("127.0.0.1", port))

@@ -14,6 +14,7 @@ from wsserver.config.parsers import (
     a_close_code,
     a_duration,
     a_flag,
+    a_network,
     a_size,
     a_text,
     a_token,
@@ -30,8 +31,9 @@ from wsserver.config.parsers import (
 
 __all__ = ["ConnectionSettings"]
 
-_LISTEN, _ORIGINS, _LIMITS, _STOP, _WEBSOCKET, _ENDPOINTS, _METRICS, _LOG = (
+_LISTEN, _PROXIES, _ORIGINS, _LIMITS, _STOP, _WEBSOCKET, _ENDPOINTS, _METRICS, _LOG = (
     "Where to listen",
+    "Proxies",
     "Allowed origins",
     "Limits",
     "Stop",
@@ -91,6 +93,25 @@ class ConnectionSettings:
         "Without this option, the server reads the key from the file of --tls-cert.",
         metavar="FILE",
     )
+    trusted_proxy: tuple[str, ...] = option(
+        _PROXIES,
+        a_network,
+        (),
+        "Network or IP address of a proxy in front of the server, such as 10.0.0.0/8; unix stands for all proxies on "
+        "UNIX sockets. If a request comes from a trusted proxy, the server reads the client's address from the header "
+        "that --trusted-proxy-header names. A listener with haproxy: accepts connections from trusted proxies only, if "
+        "there are any.",
+        metavar="NETWORK",
+        many=True,
+    )
+    # Not both: a proxy sets one of them, and forwards the other one as the client has sent it.
+    trusted_proxy_header: str = option(
+        _PROXIES,
+        a_choice("x-forwarded-for", "forwarded"),
+        "x-forwarded-for",
+        "Header in which trusted proxies append the address of their client: X-Forwarded-For, or Forwarded (RFC 7239).",
+        metavar="x-forwarded-for|forwarded",
+    )
     origin: tuple[str, ...] = option(
         _ORIGINS,
         an_origin,
@@ -124,7 +145,26 @@ class ConnectionSettings:
         an_integer(1, 1_000_000),
         10_000,
         "Maximum number of open connections, HTTP and WebSocket together. The server refuses further connections with "
-        "503. The operating system's limit of open files may be lower.",
+        "503, or leaves them waiting. The operating system's limit of open files may be lower.",
+        metavar="N",
+    )
+    # The clients of an office or a mobile network may share an address.
+    max_connections_per_address: int = option(
+        _LIMITS,
+        an_integer(0, 1_000_000),
+        1000,
+        "Maximum number of open connections of a client address, or of an IPv6 /64 network; 0 for no limit. The server "
+        "refuses further ones with 429. Clients on the same machine have no limit. Behind a proxy, set "
+        "--trusted-proxy too.",
+        metavar="N",
+    )
+    handshake_rate_per_address: int = option(
+        _LIMITS,
+        an_integer(0, 100_000),
+        100,
+        "Maximum number of new connections of a client address, or of an IPv6 /64 network, per second; after a pause, "
+        "5 times as many at once; 0 for no limit. The server refuses further ones with 429. Clients on the same "
+        "machine have no limit. Behind a trusted proxy, opening handshakes and event streams count instead.",
         metavar="N",
     )
     open_timeout: float = option(

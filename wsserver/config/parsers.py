@@ -5,6 +5,7 @@ Each parser `a_...` takes a text and returns the value, or raises ValueError wit
 `a_choice`, `a_duration`, `a_size`, `a_web_url` and `an_integer` take bounds, choices or an example and return a parser.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable
 from datetime import tzinfo
@@ -25,6 +26,7 @@ __all__ = [
     "a_close_code",
     "a_duration",
     "a_flag",
+    "a_network",
     "a_pattern",
     "a_public_key",
     "a_redis_url",
@@ -189,6 +191,20 @@ def an_address(text: str) -> str:
     if not re.fullmatch(r"[0-9A-Za-z.:%_-]{1,255}", text):
         raise ValueError("expected an IP address or a host name such as 127.0.0.1, :: or localhost")
     return text
+
+
+def a_network(text: str) -> str:
+    """Check a network, an IP address, or `unix`; the result is in its usual form."""
+    if text.lower() == "unix":
+        return "unix"
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError as error:
+        hint = " without bits of hosts" if "host bits" in str(error) else ""
+        raise ValueError(
+            f"expected a network{hint} such as 10.0.0.0/8, an IP address such as 192.0.2.1 or ::1, or unix"
+        ) from None
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
 def a_channel_prefix(text: str) -> str:

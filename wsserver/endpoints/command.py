@@ -9,11 +9,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from typing import Any, ClassVar
 
-from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IReactorTime
 
 from wsserver.endpoints.commands import CACHEABLE, Command, Session, parse
-from wsserver.wire.access_log import show_peer
 from wsserver.wire.fastpath import OPEN
 from wsserver.wire.protocol import ServerProtocol
 
@@ -212,8 +210,8 @@ class _Session:
 
     @property
     def peer(self) -> str:
-        address = self._connection.transport.getPeer()
-        return "client on a UNIX socket" if isinstance(address, UNIXAddress) else show_peer(address)
+        address = self._connection.client_address
+        return "client on a UNIX socket" if address == "unix" else address
 
     @property
     def uptime(self) -> float:
@@ -228,7 +226,7 @@ class _Session:
         request = connection.request
         return {
             "connection": connection.number,
-            "address": show_peer(connection.transport.getPeer()),
+            "address": connection.client_address,
             "path": request.path,
             "query": request.query,
             "headers": [list(header) for header in request.headers],

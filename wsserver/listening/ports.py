@@ -112,7 +112,9 @@ class Listener:
         accepted: IProtocolFactory = factory
         if self._creator is not None:
             accepted = TLSServerFactory(self._creator, factory, self._reactor, factory.deadlines, factory.access_log)
-        return ProxyFactory(accepted, factory.access_log) if self._text.startswith(BEHIND_PROXY) else accepted
+        if self._text.startswith(BEHIND_PROXY):
+            return ProxyFactory(accepted, factory.access_log, factory.proxies)
+        return accepted
 
 
 def make_listeners(settings: Settings, reactor: Any, inherited: InheritedSockets | None = None) -> list[Listener]:

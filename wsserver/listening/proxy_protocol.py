@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv4Address as IPv4
 from ipaddress import IPv6Address as IPv6
-from typing import cast
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocolFactory
@@ -22,6 +21,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
 
 from wsserver.wire.access_log import AccessLog, show_peer
+from wsserver.wire.forwarded import TrustedProxies
 from wsserver.wire.http11 import Refusal
 
 __all__ = ["ProxyFactory", "ProxyHeader", "ProxyProtocol", "parse_proxy_header"]
@@ -138,9 +138,15 @@ class ProxyProtocol(ProtocolWrapper):
     The wrapped protocol uses this object as its transport.
     """
 
+    factory: "ProxyFactory"
     _header: ProxyHeader | None = None
     _buffer = b""
     _refused = False
+
+    @property
+    def names_client(self) -> bool | None:
+        """Whether the header contains the client's address; None until the header has arrived."""
+        return None if self._header is None else self._header.source is not None
 
     def dataReceived(self, data: bytes) -> None:
         """Parse the header, then pass all further bytes to the wrapped protocol."""
@@ -156,7 +162,12 @@ class ProxyProtocol(ProtocolWrapper):
         except ValueError as error:
             self._refuse(str(error))
             return
-        if found is not None:
+        if found is None:
+            return
+        proxies, peer = self.factory.proxies, self.transport.getPeer()  # type: ignore[union-attr]
+        if proxies and not proxies.trusts(getattr(peer, "host", None)):
+            self._refuse("a PROXY protocol header from a peer that no --trusted-proxy names")
+        else:
             self._header, length = found
             rest, self._buffer = self._buffer[length:], b""
             if rest:
@@ -166,8 +177,7 @@ class ProxyProtocol(ProtocolWrapper):
         self._refused, self._buffer = True, b""
         # Close without a response: the proxy would not show it to the client.
         refusal = Refusal(HTTPStatus.BAD_REQUEST, reason)
-        access_log = cast(ProxyFactory, self.factory).access_log
-        access_log.refused(refusal, number=None, peer=show_peer(self.getPeer()), path=None)
+        self.factory.access_log.refused(refusal, number=None, peer=show_peer(self.getPeer()), path=None)
         self.loseConnection()
 
     def readConnectionLost(self) -> None:
@@ -208,11 +218,13 @@ class ProxyFactory(WrappingFactory):
     Args:
         factory: the other factory.
         access_log: logs connections that are refused because of their header.
+        proxies: the trusted proxies. If there are any, headers of other peers are refused.
     """
 
     protocol = ProxyProtocol
     noisy = False
 
-    def __init__(self, factory: IProtocolFactory, access_log: AccessLog) -> None:
+    def __init__(self, factory: IProtocolFactory, access_log: AccessLog, proxies: TrustedProxies) -> None:
         super().__init__(factory)
         self.access_log = access_log
+        self.proxies = proxies

@@ -51,7 +51,7 @@ class HTTPServer:
     Args:
         api: answers the calls of the HTTP API.
         paths: other paths that the server answers itself -> what answers, given the request head, the request body and
-            the peer's address.
+            the client's address.
         pages: the `twisted.web` site that answers all other requests.
         cross_origin: decides on calls from pages of other origins.
         access_log: logs the requests.
@@ -78,15 +78,14 @@ class HTTPServer:
         self.reactor: Any = reactor
         self.keepalive_timeout = keepalive_timeout
 
-    def connection(self, address: IAddress, frontend: Frontend) -> "HTTPConnection":
+    def connection(self, frontend: Frontend) -> "HTTPConnection":
         """
         Return the HTTP side of a new connection.
 
         Args:
-            address: the peer's address.
             frontend: passes requests to the HTTP side, which notifies it when a response is written.
         """
-        return HTTPConnection(self, address, frontend)
+        return HTTPConnection(self, frontend)
 
 
 @implementer(IPushProducer)
@@ -99,14 +98,16 @@ class HTTPConnection:
 
     Args:
         server: what the connection shares with the others.
-        address: the peer's address.
         frontend: passes requests one at a time: the next one after `Frontend.response_written`.
     """
 
-    def __init__(self, server: HTTPServer, address: IAddress, frontend: Frontend) -> None:
+    _address: IAddress
+    """The client's address. Behind a proxy, it may change with each request."""
+    _peer: str
+    """The same address, for the log."""
+
+    def __init__(self, server: HTTPServer, frontend: Frontend) -> None:
         self._server = server
-        self._address = address
-        self._peer = show_peer(address)
         self._frontend = frontend
         self._transport: Any = None
         self._pages: Channel | None = None
@@ -127,20 +128,22 @@ class HTTPConnection:
             transport.setTcpNoDelay(True)
         self._transport.registerProducer(self, True)
 
-    def serve(self, request: Request, body: bytes) -> None:
+    def serve(self, request: Request, body: bytes, address: IAddress) -> None:
         """
         Answer a request.
 
         Args:
             request: the request head.
             body: the request body, decoded if it was chunked.
+            address: the client's address.
         """
         self._idle_since = None
+        self._address, self._peer = address, show_peer(address)
         fields = request.fields
         answers = is_api(request) or request.raw_path in self._server.paths
         # A handshake without an Upgrade header is explained at every path.
         if not answers or "sec-websocket-key" in fields:
-            self._open_pages().serve(request, body)
+            self._open_pages().serve(request, body, self._address)
         elif "origin" in fields:
             self._call_from_page(request, body)
         else:
@@ -222,7 +225,7 @@ class HTTPConnection:
         closes = (
             request.version != (1, 1)
             or ("connection" in request.fields and request.names("connection", "close"))
-            or self._frontend.is_stopping
+            or self._frontend.is_ending
         )
         self._transport.write(write_response(request, response, lines, closes=closes))
         size = len(response.body) if request.method != "HEAD" else 0
@@ -243,7 +246,7 @@ class HTTPConnection:
 
     def _open_pages(self) -> Channel:
         if self._pages is None:
-            self._pages = self._server.pages.channel(self._address, self)
+            self._pages = self._server.pages.channel(self)
             self._pages.is_half_closed = self._is_half_closed
             # The channel registers itself.
             self._transport.unregisterProducer()
@@ -263,9 +266,9 @@ class HTTPConnection:
         self._frontend.response_written(size)
 
     @property
-    def is_stopping(self) -> bool:
-        """Whether the server is stopping, so that the next response is the last one of the connection."""
-        return self._frontend.is_stopping
+    def is_ending(self) -> bool:
+        """Whether the next response is the last one of the connection: the server is stopping, or full."""
+        return self._frontend.is_ending
 
     def pause_serving(self) -> None:
         """Serve no further request: the client does not read the responses."""

@@ -35,8 +35,8 @@ class Connection(Protocol):
     """The connection that a `Channel` answers requests on; see `wsserver.wire.frontend.Frontend`."""
 
     @property
-    def is_stopping(self) -> bool:
-        """Whether the server is stopping, so that the next response is the last one of the connection."""
+    def is_ending(self) -> bool:
+        """Whether the next response is the last one of the connection: the server is stopping, or full."""
 
     def response_written(self, size: int) -> None:
         """Continue with the next request: a response of `size` bytes is written, and the connection stays open."""
@@ -61,17 +61,21 @@ class Channel(HTTPChannel):
     def __init__(self) -> None:
         super().__init__()
         self.connection: Connection
+        self.address: IAddress
+        """The address of the client that has sent the current request."""
         self.is_half_closed = False
         """Whether the client has closed its sending side of the TCP connection. It may still read."""
 
-    def serve(self, request: Head, body: bytes) -> None:
+    def serve(self, request: Head, body: bytes, address: IAddress) -> None:
         """
         Answer a request.
 
         Args:
             request: the request head.
             body: the request body, decoded if it was chunked.
+            address: the client's address.
         """
+        self.address = address
         page = cast(Request, self.requestFactory(self))
         self.requests.append(page)
         for name, value in request.headers:
@@ -86,7 +90,7 @@ class Channel(HTTPChannel):
     def checkPersistence(self, request: Any, version: bytes) -> bool:
         """Return whether the connection stays open after the response; called by `serve`."""
         persistent = super().checkPersistence(request, version)
-        if persistent and self.connection.is_stopping:
+        if persistent and self.connection.is_ending:
             request.responseHeaders.setRawHeaders(b"connection", [b"close"])
             return False
         return bool(persistent)
@@ -96,6 +100,10 @@ class Channel(HTTPChannel):
         self.is_half_closed = True
         for request in self.requests:
             request.half_closed()
+
+    def getPeer(self) -> IAddress:
+        """Return the client's address. A request asks for it when it is created."""
+        return self.address
 
     def pauseProducing(self) -> None:  # noqa: D102 (IPushProducer)
         super().pauseProducing()
@@ -203,16 +211,15 @@ class PageSite(Site):
         self.cross_origin = cross_origin
         self.access_log = access_log
 
-    def channel(self, address: IAddress, connection: Connection) -> Channel:
+    def channel(self, connection: Connection) -> Channel:
         """
         Return a new `Channel`, which serves HTTP on a connection.
 
         Args:
-            address: the peer's address.
             connection: passes requests to `Channel.serve`. It is notified when a response is written, unless the
                 channel then closes the connection.
         """
-        channel = cast(Channel, self.buildProtocol(address))
+        channel = cast(Channel, self.buildProtocol(None))
         channel.connection = connection
         return channel
 

@@ -30,11 +30,11 @@ MAX_LINES_PER_CONNECTION = 10
 
 
 def show_peer(address: IAddress) -> str:
-    """Format a peer's address: `127.0.0.1:5000`, `[::1]:5000`, or `unix`."""
+    """Format an address: `127.0.0.1:5000`, `[::1]:5000`, or `unix`; without the port if a proxy has not named it."""
     if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}"
+        return f"{address.host}:{address.port}" if address.port else address.host
     if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
+        return f"[{address.host}]:{address.port}" if address.port else address.host
     return "unix"
 
 

@@ -65,8 +65,8 @@ def accepts_event_stream(accept: Iterable[str]) -> bool:
 
 
 def is_temporary(refusal: Refusal) -> bool:
-    """Return whether the same request may succeed later, because the server is the reason of the refusal (5xx)."""
-    return refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    """Return whether the same request may succeed later: the server failed (5xx), or a limit was reached (429)."""
+    return refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR or refusal.status == HTTPStatus.TOO_MANY_REQUESTS
 
 
 def write_retry() -> bytes:

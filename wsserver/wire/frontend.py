@@ -15,11 +15,10 @@ from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any
-from typing import Protocol as Shape
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocolNegotiationFactory, ITransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolNegotiationFactory
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,11 +26,15 @@ from zope.interface import implementer
 from wsserver.config.parsers import show_duration
 from wsserver.typing import Header, Path
 from wsserver.wire.access_log import AccessLog, show_path, show_peer
+from wsserver.wire.admission import Admission
 from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.counters import Counters
 from wsserver.wire.eventstream import is_temporary, temporary_response, wants_event_stream
+from wsserver.wire.forwarded import TrustedProxies
 from wsserver.wire.handshake import Policy, check
 from wsserver.wire.http11 import Refusal, Request, check_length, unavailable
+from wsserver.wire.http_side import HTTPSide
+from wsserver.wire.identification import IdentifiedConnection
 from wsserver.wire.limits import MAX_UNSERVED, WorkQueue
 from wsserver.wire.linger import LINGER, linger
 from wsserver.wire.protocol import STOPPING, ServerProtocol
@@ -39,13 +42,10 @@ from wsserver.wire.request_reader import RequestReader
 from wsserver.wire.timers import Deadline, Deadlines
 from wsserver.wire.tls_server import ALPN
 
-__all__ = ["Frontend", "FrontendFactory", "HTTPSide"]
+__all__ = ["Frontend", "FrontendFactory"]
 
 # A module-level logger: as a class attribute, Twisted would replace its namespace with the name of the class.
 _log = Logger(namespace="wsserver.connection")
-
-MAX_TURNED_AWAY = 32
-"""Maximum number of connections over `max_connections` that get a 503 at the same time; further ones are dropped."""
 
 _LIMITS = {
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "max_request_head",
@@ -58,40 +58,10 @@ FRESH_TIMEOUT = 0.5
 
 TURN_AWAY_TIMEOUT = 2.0
 """
-Seconds that the server waits for the request of a connection over the limit before it sends the 503.
+Seconds that the server waits for the request of a connection over a limit before it sends the refusal.
 
 The server reads the request because event streams are refused with a different response: `wsserver.wire.eventstream`.
 """
-
-
-class HTTPSide(Shape):
-    """The HTTP side of a connection, which answers complete requests. Implemented by `wsserver.web.site.Channel`."""
-
-    def makeConnection(self, transport: ITransport) -> None:
-        """Set the transport that responses are written to."""
-
-    def serve(self, request: Request, body: bytes) -> None:
-        """
-        Answer a request.
-
-        Calls `Frontend.response_written` when the response is written and the connection can carry another request.
-
-        Args:
-            request: the request head. Its body has been received, and decoded if it was chunked.
-            body: the request body.
-        """
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Handle the loss of the connection."""
-
-    def half_closed(self) -> None:
-        """End an endless response: the client has closed its sending side, but may still read."""
-
-    def loseConnection(self) -> None:
-        """Close the connection after everything written so far has been sent."""
-
-    def release(self) -> None:
-        """Stop using the transport: an endpoint takes the connection over."""
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -103,17 +73,19 @@ class FrontendFactory(Factory):
         find: returns, for a path and its query parameters, a callable that makes the endpoint, or a refusal.
         policy: rules that opening handshakes are checked against; may be replaced while the server runs.
         response_headers: returns the headers that are added to the refusal of a request.
-        http: makes the HTTP side of a connection from the peer's address and the frontend.
+        http: makes the HTTP side of a connection, given its frontend.
         sockets: the set that every connection is added to.
+        admission: decides which connections are served.
+        proxies: the trusted proxies.
         deadlines: schedules the deadlines.
         work: serves the requests of all connections in turns.
         counters: what the frontends count for the metrics.
         access_log: logs the refused requests.
         open_timeout: seconds within which a whole request, head and body, must arrive.
-        max_connections: maximum number of simultaneous connections.
         max_head: maximum size of a request head, in bytes.
         max_body: maximum size of a request body, in bytes.
-        long_lived: HTTP paths with endless responses. During shutdown, requests for them are refused with 503.
+        long_lived: HTTP paths with endless responses: such a request counts as a connection of its client. During
+            shutdown, requests for them are refused with 503.
     """
 
     noisy = False
@@ -123,15 +95,16 @@ class FrontendFactory(Factory):
         *,
         find: Callable[[Path, Mapping[str, list[str]]], Callable[[], ServerProtocol] | Refusal],
         policy: Policy,
-        http: "Callable[[IAddress, Frontend], HTTPSide]",
+        http: "Callable[[Frontend], HTTPSide]",
         response_headers: Callable[[Request], tuple[Header, ...]],
         sockets: ConnectionSet[Any],
+        admission: Admission,
+        proxies: TrustedProxies,
         deadlines: Deadlines,
         work: WorkQueue,
         counters: Counters,
         access_log: AccessLog,
         open_timeout: float,
-        max_connections: int,
         max_head: int,
         max_body: int,
         long_lived: frozenset[str] = frozenset(),
@@ -145,16 +118,15 @@ class FrontendFactory(Factory):
         self.counters = counters
         self.access_log = access_log
         self.open_timeout = open_timeout
-        self.max_connections = max_connections
         self.max_head = max_head
         self.max_body = max_body
         self.sockets = sockets
+        self.admission = admission
+        self.proxies = proxies
         self.long_lived = long_lived
         self.stopping = False
         """Set during shutdown: handshakes and requests for endless responses get 503, and other responses are the last
         ones of their connections."""
-        self.turned_away = 0
-        """Number of connections over the limit. They stay open only to receive the 503."""
 
     def drain(self, patience: float) -> "Deferred[None]":
         """
@@ -212,7 +184,7 @@ class FrontendFactory(Factory):
 
 
 @implementer(IHalfCloseableProtocol)
-class Frontend(Protocol):
+class Frontend(IdentifiedConnection):
     """
     A protocol that reads the requests of one connection and dispatches them, as the module's docstring describes.
 
@@ -228,7 +200,9 @@ class Frontend(Protocol):
     _endpoint: ServerProtocol | None = None
     _request: Request | None = None
     """The request whose head has been read and whose body has not arrived completely."""
-    _answering = _dispatching = _refused = _paused = _write_blocked = _turned_away = False
+    _answering = _dispatching = _refused = _paused = _write_blocked = False
+    _turned_away: Refusal | None = None
+    """Why the connection is not served, although it has been accepted."""
     _half_closed = False
     """Whether the client has closed its sending side. It may still read."""
 
@@ -239,18 +213,21 @@ class Frontend(Protocol):
     # Called by Twisted.
 
     def connectionMade(self) -> None:
-        """Start the deadline of the first request, or refuse the connection if there are too many."""
+        """Start the deadline of the first request, or turn the connection away if a limit is reached."""
         factory = self._factory
-        factory.sockets.add(self)
-        if len(factory.sockets) - factory.turned_away > factory.max_connections:
-            self._turn_away()
+        refusal = factory.admission.add(self)
+        if refusal is not None:
+            self._turn_away(refusal, is_full=True)
             return
         self._deadline = factory.deadlines.call_later(factory.open_timeout, self._request_timed_out)
+        self._check_peer()
 
     def dataReceived(self, data: bytes) -> None:
         """Buffer bytes of requests, and serve the requests that are complete."""
         if self._refused:
             return
+        if self._awaits_address:
+            self._check_peer()
         self._reader.feed(data)
         work = self._factory.work
         if not self._answering and not self._write_blocked:
@@ -262,7 +239,6 @@ class Frontend(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Release the connection, and notify the endpoint or the HTTP side."""
-        self._factory.turned_away -= self._turned_away
         self._factory.work.discard(self)
         self._cancel_deadline()
         for side in (self._endpoint, self._http):
@@ -289,6 +265,12 @@ class Frontend(Protocol):
     def writeConnectionLost(self) -> None:
         """Do nothing: only refused connections are half closed by the server, and a deadline drops them."""
 
+    def _check_peer(self) -> None:
+        refusal = self._identify()
+        if refusal is not None:
+            self._cancel_deadline()
+            self._turn_away(refusal, is_full=False)
+
     # Shutdown.
 
     def dropConnection(self) -> None:
@@ -296,9 +278,9 @@ class Frontend(Protocol):
         (self._http or self.transport).loseConnection()
 
     @property
-    def is_stopping(self) -> bool:
-        """Whether the server is stopping, so that the next response is the last one of the connection."""
-        return self._factory.stopping
+    def is_ending(self) -> bool:
+        """Whether the next response is the last one of the connection: the server is stopping, or full."""
+        return self._factory.stopping or self._turned_away is not None
 
     def is_receiving(self) -> bool:
         """Return whether the connection has no request, or an incomplete one."""
@@ -364,12 +346,17 @@ class Frontend(Protocol):
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _check(self, request: Request) -> Refusal | None:
-        if self._turned_away:
-            return _too_many_connections()
-        if self._factory.stopping and (request.wants_websocket or request.path in self._factory.long_lived):
+        refusal = self._turned_away
+        if refusal is not None and (refusal.status != HTTPStatus.SERVICE_UNAVAILABLE or self._lasts(request)):
+            return refusal
+        if self._factory.stopping and self._lasts(request):
             return unavailable(STOPPING, cause="stopping")
         # A handshake with any body is refused by `check`.
         return None if request.wants_websocket else check_length(request, self._factory.max_body)
+
+    def _lasts(self, request: Request) -> bool:
+        """Return whether the response to a request is a connection of its own."""
+        return request.wants_websocket or request.path in self._factory.long_lived
 
     def _serve(self, request: Request) -> bool:
         """Serve a request whose head has been read; return whether it was an HTTP request with a complete body."""
@@ -404,6 +391,10 @@ class Frontend(Protocol):
         if isinstance(protocol, Refusal):
             self._refuse(protocol, request)
             return
+        address = self._find_client(request, lasts=True)
+        if isinstance(address, Refusal):
+            self._refuse(address, request)
+            return
         try:
             endpoint = protocol()
         except Exception:
@@ -420,7 +411,7 @@ class Frontend(Protocol):
         rest = self._reader.take_rest()
         self._replace_protocol(endpoint)
         endpoint.makeConnection(self.transport)
-        endpoint.begin(request, accept, rest)
+        endpoint.begin(request, accept, rest, address)
         if self._half_closed:
             # As for a WebSocket whose client closes its sending side later: it cannot answer a Close frame.
             endpoint.dropConnection()
@@ -439,14 +430,18 @@ class Frontend(Protocol):
     def _serve_http(self, request: Request, body: bytes) -> None:
         self._cancel_deadline()
         self._request = None
+        address = self._find_client(request, lasts=self._lasts(request))
+        if isinstance(address, Refusal):
+            self._refuse(address, request)
+            return
         self._answering = self._dispatching = True
         if self._http is None:
-            self._http = self._factory.http(self.transport.getPeer(), self)
+            self._http = self._factory.http(self)
             self._http.makeConnection(self.transport)
         if self._half_closed:
             # An endless response must end, although the client closed its sending side before the response began.
             self._http.half_closed()
-        self._http.serve(request, body)
+        self._http.serve(request, body, address)
         self._dispatching = False
 
     # Called by the HTTP side.
@@ -459,6 +454,7 @@ class Frontend(Protocol):
             size: size of the response, in bytes.
         """
         self._answering = False
+        self._end_count()
         self._factory.work.charge(size)
         if self._paused:
             # The HTTP side resumes the transport at the end of each request.
@@ -483,11 +479,10 @@ class Frontend(Protocol):
 
     # Refusals.
 
-    def _turn_away(self) -> None:
+    def _turn_away(self, refusal: Refusal, *, is_full: bool) -> None:
         factory = self._factory
-        factory.turned_away += 1
-        self._turned_away = True
-        if factory.turned_away > MAX_TURNED_AWAY:
+        self._turned_away = refusal
+        if not factory.admission.turn_away(self, is_full=is_full):
             self._refused = True
             self.transport.abortConnection()
             return
@@ -495,7 +490,11 @@ class Frontend(Protocol):
 
     def _turn_away_timed_out(self) -> None:
         self._deadline = None
-        self._refuse(_too_many_connections())
+        assert self._turned_away is not None
+        if getattr(self.transport, "handshaking", False):
+            self.transport.abort_handshake(self._turned_away.reason)
+        else:
+            self._refuse(self._turned_away)
 
     def _refuse(self, refusal: Refusal, request: Request | None = None) -> None:
         self._refused = True
@@ -528,7 +527,3 @@ class Frontend(Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-
-def _too_many_connections() -> Refusal:
-    return unavailable("the server has too many connections; see --max-connections", 5, cause="max_connections")

@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.interfaces import IAddress
 from twisted.python.failure import Failure
 
 from wsserver.config.parsers import show_duration
@@ -62,7 +63,7 @@ class OpeningHandshake(AutobahnConnection):
     started: float
     """When the handshake began, on the reactor's clock."""
     _shown_peer: str
-    """The peer's address in the log."""
+    """The client's address in the log."""
     _shown_path: str
     """The request path in the log."""
     _request: Request | bytes
@@ -94,7 +95,7 @@ class OpeningHandshake(AutobahnConnection):
         self._accept = self.autoPingPendingCall = self.websocket_protocol_in_use = None
         self._waiting = b""
 
-    def begin(self, request: Request, accept: Accept, rest: bytes) -> None:
+    def begin(self, request: Request, accept: Accept, rest: bytes, address: IAddress | None = None) -> None:
         """
         Complete the opening handshake; called once, after `makeConnection`.
 
@@ -102,10 +103,11 @@ class OpeningHandshake(AutobahnConnection):
             request: the request.
             accept: the result of `wsserver.wire.handshake.check` for it.
             rest: bytes that arrived after the request head.
+            address: the client's address; None for the peer's.
         """
         self.number = next(self._numbers)
         self.started = self.factory.reactor.seconds()
-        self._shown_peer = show_peer(self.transport.getPeer())
+        self._shown_peer = show_peer(address if address is not None else self.transport.getPeer())
         self._shown_path = show_path(request.raw_path)
         self._request = request
         self._accept = accept

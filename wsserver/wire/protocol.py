@@ -28,7 +28,7 @@ from wsserver.config.parsers import show_duration
 from wsserver.config.settings import Settings
 from wsserver.wire.access_log import AccessLog
 from wsserver.wire.autobahn import OPTIONS, AutobahnFactory, ConnectionDeny, ConnectionRequest
-from wsserver.wire.connections import ConnectionSet
+from wsserver.wire.connections import ConnectionSet, SocketSet
 from wsserver.wire.counters import Counters
 from wsserver.wire.drain import Drain, Wait, must_wait
 from wsserver.wire.fastpath import CLOSED, CLOSING, CONNECTING, OPEN
@@ -94,7 +94,7 @@ class ServerFactory(AutobahnFactory):
         """Serves requests and commands of all connections in turns."""
         self.connections: ConnectionSet[Any] = ConnectionSet()
         """The connections that are open or closing: `ServerProtocol`s, and others with a method `close`."""
-        self.sockets: ConnectionSet[Any] = ConnectionSet()
+        self.sockets = SocketSet()
         """Every connection that is not closed: WebSocket, HTTP, or still without a request."""
         self.stopping = False
         """Set during shutdown; no further handshake is completed."""
@@ -447,6 +447,11 @@ class ServerProtocol(SlowPath, OpeningHandshake):
         return CloseCode.ABNORMAL_CLOSURE
 
     # Properties for endpoints.
+
+    @property
+    def client_address(self) -> str:
+        """The client's address as in the log, such as `192.0.2.1:50000`; see `--trusted-proxy`."""
+        return self._shown_peer
 
     @property
     def subpath(self) -> str:

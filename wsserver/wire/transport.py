@@ -22,7 +22,7 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 
 from wsserver.wire import frames
-from wsserver.wire.accepting import accept_connections
+from wsserver.wire.accepting import AcceptGate, accept_connections
 from wsserver.wire.poller import IN, LOST, OUT, Poller
 
 try:
@@ -352,13 +352,14 @@ class UNIXTransport(_WriteThrough, unix.Server):  # type: ignore[misc]
     """An accepted UNIX socket connection."""
 
 
-def adopt(port: IListeningPort, poller: Poller) -> None:
+def adopt(port: IListeningPort, poller: Poller, gate: AcceptGate) -> None:
     """
     Make a listening port use these transports for its connections.
 
     Args:
         port: a port that has not accepted a connection yet. Only changed if it is one of Twisted's TCP or UNIX ports.
         poller: watches the connections.
+        gate: pauses accepting.
     """
     kinds: dict[Any, Any] = {tcp.Server: TCPTransport, unix.Server: UNIXTransport}
     if not isinstance(port, tcp.Port) or port.transport not in kinds:
@@ -370,4 +371,4 @@ def adopt(port: IListeningPort, poller: Poller) -> None:
     changed.transport = lambda sock, protocol, client, server, number, _: kind(
         sock, protocol, client, server, number, poller
     )
-    changed.doRead = partial(accept_connections, port)
+    changed.doRead = partial(accept_connections, port, gate)

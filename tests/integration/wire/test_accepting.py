@@ -8,7 +8,7 @@ from fake_reactor import FakeReactor
 from twisted.internet import tcp
 from twisted.internet.protocol import Factory, Protocol
 
-from wsserver.wire.accepting import MORE
+from wsserver.wire.accepting import EXHAUSTED, EXHAUSTED_PAUSE, LOG_INTERVAL, MORE, AcceptGate
 from wsserver.wire.poller import Poller
 from wsserver.wire.transport import TCPTransport, adopt
 
@@ -43,10 +43,10 @@ class Listening:
 
     def __init__(self, interface):
         self.server, self.reactor = Server(), FakeReactor()
-        self.poller = Poller(self.reactor)
+        self.poller, self.gate = Poller(self.reactor), AcceptGate(self.reactor)
         self.port = tcp.Port(0, self.server, interface=interface, reactor=self.reactor)
         self.port.startListening()
-        adopt(self.port, self.poller)
+        adopt(self.port, self.poller, self.gate)
         self.clients = []
 
     def dial(self, count=1):
@@ -167,6 +167,97 @@ class AcceptingTests:
         assert not Failing.failures
         listening.port.doRead()
         assert len(listening.server.connected) == 1
+
+
+class ExhaustedTests:
+    """The process has no descriptor left."""
+
+    @pytest.fixture
+    def exhausted(self, listening, monkeypatch):
+        """Return a function that sets the error with which `accept` fails; None for no failure."""
+        error = []
+
+        class Failing(socket.socket):
+            def _accept(self):
+                if error:
+                    raise OSError(error[0], "accept failed")
+                return super()._accept()
+
+        listening.port.socket = Failing(fileno=listening.port.socket.detach())
+        listening.port.socket.setblocking(False)
+        listening.gate.add(listening.port)
+
+        def fail(number):
+            error[:] = [number] if number else []
+
+        return fail
+
+    @pytest.mark.parametrize("number", EXHAUSTED)
+    def test_pauses_accepting_and_resumes_after_half_a_second(self, listening, exhausted, number):
+        """The clients wait in the backlog meanwhile."""
+        exhausted(number)
+        listening.dial(2)
+        assert listening.gate.is_paused
+        assert listening.server.connected == []
+        exhausted(None)
+        listening.reactor.advance(EXHAUSTED_PAUSE)
+        assert not listening.gate.is_paused
+        listening.port.doRead()
+        listening.port.doRead()
+        assert len(listening.server.connected) == 2
+
+    def test_logs_one_line_per_interval_with_the_number_suppressed(self, listening, exhausted, log):
+        exhausted(errno.EMFILE)
+        listening.dial()
+        for _ in range(int(2 * LOG_INTERVAL / EXHAUSTED_PAUSE)):
+            listening.reactor.advance(EXHAUSTED_PAUSE)
+            listening.port.doRead()
+        lines = log.lines("wsserver.accepting")
+        assert [line.partition(" suppressed=")[0] for line in lines] == [
+            "accepting paused reason='Too many open files'"
+        ] * 3
+        assert [int(line.partition("suppressed=")[2].split(";")[0]) for line in lines] == [0, 19, 19]
+
+
+class GateTests:
+    """Pausing and resuming all ports."""
+
+    def test_accepts_nothing_while_paused_even_within_a_turn(self, listening):
+        listening.gate.add(listening.port)
+        listening.dial(1)
+        listening.port.numberAccepts = 100
+        build = listening.server.buildProtocol
+
+        def build_and_pause(address):
+            listening.gate.pause()
+            return build(address)
+
+        listening.server.buildProtocol = build_and_pause
+        listening.dial(5)
+        assert len(listening.server.connected) == 2
+        listening.gate.resume()
+        listening.port.doRead()
+        assert len(listening.server.connected) == 3
+
+    def test_a_port_added_while_paused_waits_too(self, listening):
+        listening.gate.pause()
+        listening.gate.add(listening.port)
+        assert listening.gate.is_paused
+        listening.gate.clear()
+        assert not listening.gate.is_paused
+
+    def test_a_pause_with_an_end_replaces_one_without_and_the_other_way_round(self, listening):
+        gate = listening.gate
+        gate.pause()
+        gate.pause(1)
+        assert gate.resumes_later
+        listening.reactor.advance(1)
+        assert not gate.is_paused
+        gate.pause(1)
+        gate.pause()
+        listening.reactor.advance(1)
+        assert gate.is_paused
+        gate.clear()
 
 
 def test_the_private_names_still_exist():

@@ -42,6 +42,7 @@ from twisted.internet.interfaces import IHalfCloseableDescriptor, IHalfCloseable
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import Factory, Protocol, ServerFactory
 from twisted.internet.ssl import ClientContextFactory
+from twisted.internet.task import Clock
 from twisted.internet.test import connectionmixins, reactormixins, test_tcp, test_tls, test_unix
 from twisted.protocols import tls
 from twisted.protocols.basic import FileSender
@@ -50,6 +51,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from wsserver.wire import poller as poller_module
+from wsserver.wire.accepting import AcceptGate
 from wsserver.wire.poller import Poller
 from wsserver.wire.transport import READ_SIZE, TCPTransport, UNIXTransport, adopt
 
@@ -119,7 +121,7 @@ class Adopting(reactormixins.ReactorBuilder):
     def _adopting(self, listen, poller):
         def listen_and_adopt(*arguments, **options):
             port = listen(*arguments, **options)
-            adopt(port, poller)
+            adopt(port, poller, AcceptGate(Clock()))
             make = port.transport
 
             def make_and_note(*parts):
@@ -1435,7 +1437,7 @@ class AdoptTests:
                 (tcp.Port(0, Factory(), reactor=reactor), TCPTransport),
                 (unix.Port("path", Factory(), reactor=reactor), UNIXTransport),
             ):
-                adopt(port, poller)
+                adopt(port, poller, AcceptGate(Clock()))
                 sock, peer = socket.socketpair()
                 transport = port.transport(sock, Recorder(), ("127.0.0.1", 1), port, 3, reactor)
                 try:
@@ -1462,6 +1464,6 @@ class AdoptTests:
 
         for port in (OtherPort(0, Factory(), reactor=reactor), Foreign()):
             before = port.transport
-            adopt(port, poller)
+            adopt(port, poller, AcceptGate(Clock()))
             assert port.transport is before
         poller.stop()

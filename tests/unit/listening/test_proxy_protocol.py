@@ -12,6 +12,7 @@ from twisted.internet.testing import StringTransportWithDisconnection
 from wsserver.listening.proxy_protocol import ProxyFactory, ProxyHeader, parse_proxy_header
 from wsserver.wire.access_log import AccessLog
 from wsserver.wire.counters import Counters
+from wsserver.wire.forwarded import TrustedProxies
 from wsserver.wire.timers import Deadlines
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -87,7 +88,8 @@ def test_raises_value_error_for_an_invalid_header(data, problem):
 def connection():
     """Return a transport, the protocol that reads the header, and the data that it passes on."""
     received = []
-    factory = ProxyFactory(Factory.forProtocol(Protocol), AccessLog(Counters(), Deadlines(Clock()), 100))
+    access_log = AccessLog(Counters(), Deadlines(Clock()), 100)
+    factory = ProxyFactory(Factory.forProtocol(Protocol), access_log, TrustedProxies((), "x-forwarded-for"))
     protocol = factory.buildProtocol(IPv4Address("TCP", "10.0.0.1", 1))
     protocol.wrappedProtocol.dataReceived = received.append
     transport = StringTransportWithDisconnection(peerAddress=IPv4Address("TCP", "10.0.0.1", 1))

@@ -47,9 +47,10 @@ class AnswerTests:
     """Responses for an EventSource."""
 
     @pytest.mark.parametrize(
-        ("status", "expected"), [(400, False), (401, False), (403, False), (405, False), (500, True), (503, True)]
+        ("status", "expected"),
+        [(400, False), (401, False), (403, False), (405, False), (429, True), (500, True), (503, True)],
     )
-    def test_only_refusals_with_500_and_503_are_temporary(self, status, expected):
+    def test_only_refusals_with_429_500_and_503_are_temporary(self, status, expected):
         """After an error of the client, such as 400, the same request would fail again."""
         assert is_temporary(Refusal(HTTPStatus(status), "why")) is expected
 

@@ -10,7 +10,7 @@ from twisted.web.server import NOT_DONE_YET
 from wsserver.config.settings import Settings
 from wsserver.testing import MemoryServer, build_frame
 from wsserver.wire.access_log import show_peer
-from wsserver.wire.frontend import MAX_TURNED_AWAY
+from wsserver.wire.admission import MAX_TURNED_AWAY
 from wsserver.wire.limits import BYTES_PER_TURN, MAX_UNSERVED, PIECES_PER_TURN
 
 GET = b"GET /server.json HTTP/1.1\r\nHost: localhost:8080\r\n\r\n"
@@ -172,7 +172,7 @@ class SlowResponseTests:
         self.server.service.frontend.http = self.channel
         self.client = self.server.connect()
 
-    def channel(self, address, frontend):
+    def channel(self, frontend):
         from wsserver.web.connection import HTTPServer
         from wsserver.web.cors import CrossOrigin
         from wsserver.web.site import PageSite
@@ -181,7 +181,7 @@ class SlowResponseTests:
         access_log = frontend._factory.access_log
         pages = PageSite(self.slow, clock, cross_origin, access_log)
         http = HTTPServer(None, {}, pages, cross_origin, access_log=access_log, reactor=clock, keepalive_timeout=75.0)
-        return http.connection(address, frontend)
+        return http.connection(frontend)
 
     def finish(self):
         self.slow.request.write(b"done")
@@ -524,8 +524,7 @@ class RefusalTests:
         """The response has a Retry-After header."""
         server = MemoryServer(Settings(max_connections=2))
         first, second, third = server.connect(), server.connect(), server.connect()
-        third.send(GET)
-        head = third.response()
+        head = third.open("/echo")
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nRetry-After: 5" in head
         first.open("/echo")

@@ -1,0 +1,124 @@
+"""`--trusted-proxy`: the client's address behind a real nginx, and in headers of the PROXY protocol."""
+
+import json
+
+import pytest
+from nginx import running_nginx
+from peers import TEXT, RawPeer, close_payload
+from waiting import wait_until
+from websockets.sync.client import connect
+
+TCP = "tcp:0:interface=127.0.0.1"
+SPOOFED = "198.51.100.9"
+CLIENT = "127.0.0.2"
+"""The address from which the tests connect to nginx; nginx connects to the server from 127.0.0.1."""
+HEADER = b"PROXY TCP4 203.0.113.7 192.0.2.1 40000 443\r\n"
+
+
+def whoami(peer, *more):
+    """Return the address that the command `whoami` reports."""
+    peer.handshake("/ws", *more)
+    peer.send_frame(TEXT, b"whoami")
+    address = json.loads(peer.read_message())["address"]
+    peer.send_frame(8, close_payload(1000))
+    peer.read_close()
+    return address
+
+
+class NginxTests:
+    """The documented configuration of nginx."""
+
+    def test_whoami_and_the_log_show_the_client_of_nginx(self, start_server, tmp_path, log):
+        """The client cannot choose its address: nginx appends the real one to what it sends."""
+        server = start_server(trusted_proxy=("127.0.0.1",), catch_all="on")
+        with running_nginx(tmp_path, server.port) as port:
+            for headers in ({}, {"X-Forwarded-For": SPOOFED}, {"Forwarded": f"for={SPOOFED}"}):
+                sock = RawPeer(port, source=CLIENT).socket
+                with connect(f"ws://127.0.0.1:{port}/ws", sock=sock, additional_headers=headers) as client:
+                    client.send("whoami")
+                    # Without a port: nginx does not send it.
+                    assert json.loads(client.recv())["address"] == CLIENT
+            with RawPeer(port, source=CLIENT) as peer:
+                assert peer.request("/server.json").status == 200
+        lines = log.lines("wsserver.http") + log.lines("wsserver.connection")
+        assert {line.rpartition("peer=")[2].split()[0] for line in lines} == {CLIENT}
+
+    def test_without_the_option_the_address_is_that_of_nginx(self, start_server, tmp_path):
+        server = start_server(catch_all="on")
+        with running_nginx(tmp_path, server.port) as port, RawPeer(port) as peer:
+            assert whoami(peer, f"X-Forwarded-For: {SPOOFED}").startswith("127.0.0.1:")
+
+    def test_the_limits_apply_to_the_clients_of_nginx(self, start_server, tmp_path):
+        """nginx itself may open any number of connections."""
+        server = start_server(trusted_proxy=("127.0.0.1",), max_connections_per_address=2)
+        with (
+            running_nginx(tmp_path, server.port) as port,
+            RawPeer(port, source=CLIENT) as first,
+            RawPeer(port, source=CLIENT) as second,
+        ):
+            first.handshake("/echo")
+            second.handshake("/echo")
+            for _ in range(20):
+                with RawPeer(port, source=CLIENT) as page:
+                    assert page.request("/health").status == 200
+            with RawPeer(port, source=CLIENT) as third:
+                response = third.request("/sse?channel=a", "Accept: application/json")
+                assert response.status == 429
+                assert "--max-connections-per-address" in response.text
+            first.reset()
+            wait_until(lambda: server.count_connections() == 1, "the first gone")
+            with RawPeer(port, source=CLIENT) as third:
+                third.handshake("/echo")
+            assert second.echoes()
+
+
+class ProxyProtocolTests:
+    """Listeners with `haproxy:`."""
+
+    def test_a_trusted_proxy_names_the_client(self, start_server):
+        server = start_server(listen=(f"haproxy:{TCP}",), trusted_proxy=("127.0.0.1",), catch_all="on")
+        with server.connect() as peer:
+            peer.send(HEADER)
+            assert whoami(peer) == "203.0.113.7:40000"
+
+    def test_a_header_of_another_peer_closes_the_connection_and_is_logged(self, start_server, log):
+        server = start_server(listen=(f"haproxy:{TCP}",), trusted_proxy=("192.0.2.0/24",))
+        with server.connect() as peer:
+            peer.send(HEADER + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert peer.read_to_end() == b""
+        [line] = log.lines("wsserver.connection")
+        assert 'reason="a PROXY protocol header from a peer that no --trusted-proxy names" peer=127.0.0.1:' in line
+
+    def test_the_clients_of_a_proxy_are_limited_by_the_address_in_the_header(self, start_server):
+        server = start_server(listen=(f"haproxy:{TCP}",), max_connections_per_address=1)
+        with server.connect() as first, server.connect() as second, server.connect() as other:
+            for peer, client in ((first, HEADER), (second, HEADER), (other, HEADER.replace(b".113.7", b".113.8"))):
+                peer.send(client)
+            first.handshake("/echo")
+            assert second.request("/echo").status == 429
+            other.handshake("/echo")
+            assert first.echoes()
+
+    def test_a_header_within_tls_names_the_client(self, start_server, tls_listen, tls_client):
+        server = start_server(
+            listen=(f"haproxy:{tls_listen[0]}",),
+            trusted_proxy=("127.0.0.1",),
+            catch_all="on",
+            max_connections_per_address=1,
+        )
+        with server.connect() as first, server.connect() as second:
+            for peer in (first, second):
+                peer.send(HEADER)
+                peer.socket = tls_client.wrap_socket(peer.socket, server_hostname="localhost")
+            first.handshake("/echo")
+            assert second.request("/health").status == 429
+            assert first.echoes()
+
+    @pytest.mark.parametrize("header", [b"", b"X-Forwarded-For: 198.51.100.9, 192.0.2.7\r\n"])
+    def test_the_address_in_the_header_can_be_that_of_a_further_trusted_proxy(self, start_server, header):
+        """A content delivery network in front of a load balancer that sends the PROXY protocol."""
+        server = start_server(listen=(f"haproxy:{TCP}",), trusted_proxy=("127.0.0.1", "203.0.113.0/24"), catch_all="on")
+        with server.connect() as peer:
+            peer.send(HEADER)
+            more = [header.decode().strip()] if header else []
+            assert whoami(peer, *more) == ("192.0.2.7" if header else "203.0.113.7:40000")
