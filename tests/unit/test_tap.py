@@ -91,6 +91,7 @@ class FlagTests:
             "origin": "http://a",
             "api_origin": "http://a",
             "subprotocol": "a",
+            "trusted_proxy": "10.0.0.0/8",
             "channel_allow": "a",
         }.get(option.name)
         text = "a" if option.name.startswith("channel_") and option.many else text
