@@ -185,7 +185,7 @@ METRICS: Final = (
         "max_sockets",
         "gauge",
         "The limit of --max-connections, or of the operating system if that is lower.",
-        lambda sources: sources.frontend.max_connections,
+        lambda sources: sources.frontend.admission.max_connections,
     ),
     Metric(
         "refusals_total",

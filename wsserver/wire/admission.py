@@ -68,7 +68,7 @@ class Admission:
         now: Callable[[], float],
     ) -> None:
         self._sockets = sockets
-        self._max_connections = max_connections
+        self.max_connections = max_connections
         self._addresses = addresses
         self._gate = gate
         self._counters = counters
@@ -105,7 +105,7 @@ class Admission:
             A 503 refusal if there are too many; the caller then calls `turn_away`.
         """
         self._sockets.add(connection)
-        if len(self._sockets) - self._turned_away <= self._max_connections:
+        if len(self._sockets) - self._turned_away <= self.max_connections:
             return None
         self._counters.limits["max_connections"] += 1
         return unavailable("the server has too many connections; see --max-connections", 5, cause="max_connections")
