@@ -13,7 +13,8 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import IO, Any, cast
+from time import time
+from typing import IO, Any, NamedTuple, cast
 
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import (
@@ -37,30 +38,55 @@ __all__ = [
     "MAX_LINES",
     "RAW",
     "Formatter",
+    "LogSettings",
     "TurnObserver",
     "file_observer",
     "format_json",
     "format_text",
+    "make_observer",
     "numbered",
     "open_log",
 ]
 
-_LISTENER_STARTS = re.compile(r"(?:FrontendFactory|TLSServerFactory|ProxyFactory)[^ ]*(?: \(\w+\))* starting on ")
+_LISTENER = re.compile(
+    r"(?:FrontendFactory|TLSServerFactory|ProxyFactory)[^ ]*(?: \(\w+\))* starting on |\((?:\w+ )?Port .* Closed\)$"
+)
 
 MAX_LINES = 1000
 """Maximum number of lines that are kept until the end of a turn."""
 
+MAX_KINDS = 1000
+"""Maximum number of kinds of events that are counted in a second; events of further kinds are suppressed."""
+
+RAW = "{raw}"
+"""The `log_format` of lines that another process has already formatted, and limited."""
+
 LINE = "{line}"
 """The `log_format` of connection events. Their text is already formatted: Twisted's formatting is slow."""
+
+
+class LogSettings(NamedTuple):
+    """The options of the log."""
+
+    format: str = "text"
+    """`text` or `json`."""
+    level: str = "info"
+    """The lowest level that is logged: `debug`, `info`, `warn` or `error`."""
+    max_rate: int = 100
+    """Maximum number of lines of one kind per second; 0 for no limit."""
+    max_size: int = 100 * 1024**2
+    """Size in bytes at which the log file is rotated."""
+    max_files: int = 10
+    """Maximum number of log files: the current one and the rotated ones."""
 
 
 def _is_noise(event: LogEvent) -> bool:
     # In a read-only site-packages, as in a container, Twisted cannot write its plugin cache. That is harmless.
     if str(event.get("format", "")).startswith("Unable to write to plugin cache"):
         return True
-    # Twisted logs a line for each listener; the service logs the address itself.
+    # Twisted logs a line for each listener that it opens or closes; the service logs the address itself.
     message: tuple[object, ...] = event.get("message") or ("",)
-    return _LISTENER_STARTS.match(str(message[0])) is not None
+    return _LISTENER.match(str(message[0])) is not None
 
 
 def format_text(event: LogEvent) -> str | None:
@@ -142,20 +168,23 @@ FORMATS = {"text": format_text, "json": format_json}
 """Value of `--log-format` -> formatter."""
 
 
-def open_log(options: Mapping[str, Any]) -> IO[str]:
+def open_log(options: Mapping[str, Any], settings: LogSettings = LogSettings()) -> IO[str]:  # noqa: B008 (immutable)
     """
     Open the log in the place where twistd would open it.
 
     Args:
         options: the options of twistd, of which `logfile` and `nodaemon` are used.
+        settings: when to rotate a log file, and how many to keep.
 
     Returns:
-        Standard output, or the log file, which is rotated at 1 MB like that of twistd.
+        Standard output, or the log file.
     """
     name = options.get("logfile")
     if name == "-" or (options.get("nodaemon") and not name):
         return sys.stdout
-    log = LogFile.fromFullPath(name or "twistd.log")
+    log = LogFile.fromFullPath(
+        name or "twistd.log", rotateLength=settings.max_size, maxRotatedFiles=settings.max_files - 1
+    )
 
     def rotate(number: int, frame: object) -> None:  # noqa: ARG001 (the arguments of a signal handler)
         from twisted.internet import reactor  # noqa: PLC0415 (importing it installs it)
@@ -180,10 +209,24 @@ class TurnObserver(FileLogObserver):
         file: the log.
         format_event: a formatter, such as `format_text`.
         reactor: the reactor; None for the global one, which is then imported at the first event.
+        settings: the lowest level, and the maximum number of events of a kind per second. Connection events have limits
+            of their own: `wsserver.wire.access_log`.
     """
 
-    def __init__(self, file: IO[str], format_event: Callable[[LogEvent], str | None], reactor: Any = None) -> None:
+    def __init__(
+        self,
+        file: IO[str],
+        format_event: Callable[[LogEvent], str | None],
+        reactor: Any = None,
+        settings: LogSettings = LogSettings(),  # noqa: B008 (immutable)
+    ) -> None:
         super().__init__(file, format_event)
+        self._level = LogLevel.levelWithName(settings.level)
+        self._max_rate = settings.max_rate
+        self._counts: dict[tuple[str, str], int] = {}
+        """Namespace and format of events -> number of events in this second."""
+        self._suppressed = 0
+        """Number of events of this second that were not written."""
         self._file = file
         self._is_binary = ioType(file) is not str
         self._lines: list[str] = []
@@ -191,7 +234,9 @@ class TurnObserver(FileLogObserver):
         self._is_registered = False
 
     def __call__(self, event: LogEvent) -> None:
-        """Write an event, now or at the end of the turn."""
+        """Write an event, now or at the end of the turn, unless its level is too low or there are too many."""
+        if event.get("log_format") != RAW and not self._allows(event):
+            return
         text = self.formatEvent(event)
         if not text:
             return
@@ -201,15 +246,41 @@ class TurnObserver(FileLogObserver):
         elif len(self._lines) == 1:
             self._reactor.callLater(0, self.flush)
 
+    def _allows(self, event: LogEvent) -> bool:
+        """Count an event; return whether it may be written."""
+        if event.get("log_level", LogLevel.info) < self._level:
+            return False
+        if event.get("log_format") == LINE or not self._max_rate or not self._is_running():
+            return True
+        if not self._counts:
+            self._reactor.callLater(1.0, self._end_second)
+        kind = event.get("log_namespace", ""), event.get("log_format") or ""
+        count = self._counts.get(kind, 0)
+        if count >= self._max_rate or len(self._counts) >= MAX_KINDS:
+            self._suppressed += 1
+            return False
+        self._counts[kind] = count + 1
+        return True
+
+    def _end_second(self) -> None:
+        """Log how many events were suppressed in the last second."""
+        self._counts.clear()
+        count, self._suppressed = self._suppressed, 0
+        if count:
+            about = {"line": f"log events suppressed={count}", "suppressed": count, "log_time": time()}
+            self({"log_format": LINE, "log_level": LogLevel.warn, "log_namespace": "wsserver", **about})
+
     def _is_running(self) -> bool:
         if self._reactor is None:
             from twisted.internet import reactor  # noqa: PLC0415 (importing it installs it)
 
             self._reactor = reactor
+        if not getattr(self._reactor, "running", False):
+            return False
         if not self._is_registered:
             self._is_registered = True
             self._reactor.addSystemEventTrigger("after", "shutdown", self.flush)
-        return bool(self._reactor.running)
+        return True
 
     def flush(self) -> None:
         """Write the lines of this turn."""
@@ -220,19 +291,30 @@ class TurnObserver(FileLogObserver):
             self._file.flush()
 
 
-def file_observer(options: Mapping[str, Any], log_format: str) -> ILogObserver:
+def make_observer(file: IO[str], settings: LogSettings, reactor: Any = None, number: int | None = None) -> ILogObserver:
+    """
+    Return an observer that writes the server's log to a file, with the format, the level and the limit of the options.
+
+    Args:
+        file: the log.
+        settings: the options of the log.
+        reactor: the reactor; None for the global one.
+        number: the number of the worker process, which is added to each event; None if there is only one process.
+    """
+    form = FORMATS[settings.format]
+    return TurnObserver(file, form if number is None else numbered(form, number), reactor, settings)
+
+
+def file_observer(options: Mapping[str, Any], settings: LogSettings) -> ILogObserver:
     """
     Return the observer that writes the server's log.
 
     Args:
         options: the options of twistd; see `open_log`.
-        log_format: `text` or `json`.
+        settings: the options of the log.
     """
-    return TurnObserver(open_log(options), FORMATS[log_format])
+    return make_observer(open_log(options, settings), settings)
 
-
-RAW = "{raw}"
-"""The `log_format` of lines that another process has already formatted."""
 
 Formatter = Callable[[LogEvent], str | None]
 

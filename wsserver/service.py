@@ -53,7 +53,7 @@ from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.occupancy_reporter import MAX_BACKOFF, OccupancyReporter
 from wsserver.hub.operations import Operations
 from wsserver.hub.rules import Rules
-from wsserver.hub.survey import Survey
+from wsserver.hub.survey import Handlers, Survey
 from wsserver.hub.unshared import UnsharedBroker
 from wsserver.listening.inherited import InheritedSockets
 from wsserver.listening.ports import authority, is_loopback, is_secure, make_listeners
@@ -160,7 +160,13 @@ class WebSocketService(Service):
         operations = Operations(
             self.hub, __version__, counters=lambda: self._occupancy.metrics() if self._occupancy is not None else {}
         )
-        self._survey = Survey(broker, reactor, {**operations.handlers, OPERATION: sessions.answer})
+        rejects = self.connections.access_log.rejects
+        handlers: Handlers = {
+            **operations.handlers,
+            OPERATION: sessions.answer,
+            "rejects": lambda _: {"node": broker.node, "rejects": rejects.describe()},
+        }
+        self._survey = Survey(broker, reactor, handlers)
         broker.deliver_to(self.hub, on_control=self._survey.on_message)
         self.management = Management(self._survey)
         """The operations of the HTTP API on connections and channels, in all server processes."""

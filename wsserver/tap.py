@@ -27,6 +27,7 @@ from wsserver.listening.errors import describe_listen_error
 from wsserver.listening.ports import endpoint_strings
 from wsserver.process.allocator import collect_rarely, keep_freed
 from wsserver.process.exit import complain, die, die_by
+from wsserver.process.log import log_settings
 from wsserver.process.notify import Notifier
 from wsserver.process.pidfile import PidFileError, remove_stale_pid_file
 from wsserver.process.signals import handle_signals
@@ -231,7 +232,7 @@ class _Twistd:
         super().setServiceParent(parent)  # type: ignore[misc]
         twistd = self.twistd
         if twistd is not None and "nodaemon" in twistd and not twistd.get("syslog"):
-            parent.setComponent(ILogObserver, logging.file_observer(twistd, self.settings.log_format))
+            parent.setComponent(ILogObserver, logging.file_observer(twistd, log_settings(self.settings)))
 
 
 class TwistdService(_Twistd, WebSocketService):

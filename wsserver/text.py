@@ -21,8 +21,13 @@ TOKEN_BYTES: Final = TOKEN.encode("ascii")
 
 # C0, DEL and C1 controls; Unicode's line separators and bidirectional controls; halves of surrogate pairs.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-# Values of token parameters and of the Bearer scheme; and any text that begins like a JWT: `eyJ` is `{"` in base64.
-_SECRET = re.compile(r"\b((?i:(?:access_)?token=|bearer[ .]+))[^&\s,;'\"]+|\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*")
+# Values of token parameters and of the Bearer scheme; any text that begins like a JWT: `eyJ` is `{"` in base64; and the
+# user name and the password in a URL.
+_SECRET = re.compile(
+    r"\b((?i:(?:access_)?token=|bearer[ .]+))[^&\s,;'\"]+"
+    r"|\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*"
+    r"|(?<=//)[^/?#\s@'\"]*:[^/?#\s@'\"]*(?=@)"
+)
 
 
 def redact(text: str) -> str:

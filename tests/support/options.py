@@ -86,7 +86,11 @@ DEFAULTS = {
     "timezone": None,
     "metrics": "off",
     "log_format": "text",
+    "log_level": "info",
+    "access_log": "on",
     "log_max_rate": 100,
+    "log_max_size": 100 * 1024**2,
+    "log_max_files": 10,
 }
 """The defaults, as documented."""
 

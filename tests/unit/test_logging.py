@@ -13,7 +13,18 @@ from twisted.logger import Logger, LogLevel, globalLogPublisher
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
 
-from wsserver.logging import FORMATS, LINE, MAX_LINES, TurnObserver, file_observer, format_json, format_text, open_log
+from wsserver.logging import (
+    FORMATS,
+    LINE,
+    MAX_LINES,
+    LogSettings,
+    TurnObserver,
+    file_observer,
+    format_json,
+    format_text,
+    make_observer,
+    open_log,
+)
 from wsserver.text import escape
 
 TIME = 1795262602.3456
@@ -408,7 +419,7 @@ class ObserverTests:
     @pytest.mark.parametrize("name", ["text", "json"])
     def test_writes_each_event_as_one_utf8_line_of_the_file(self, tmp_path, name):
         """An event that the formatter omits adds nothing to the file, not even an empty line."""
-        observer = file_observer({"logfile": str(tmp_path / "ws.log")}, name)
+        observer = file_observer({"logfile": str(tmp_path / "ws.log")}, LogSettings(name, max_rate=0))
         for payload in PAYLOADS.values():
             observer(event(payload))
         observer(event(format="Unable to write to plugin cache /x", log_format="x"))
@@ -441,8 +452,42 @@ class ObserverTests:
         assert len(log()) == 6 + MAX_LINES
         file.close()
 
+    @pytest.mark.parametrize(("level", "logged"), [("debug", 4), ("info", 3), ("warn", 2), ("error", 1)])
+    def test_drops_events_below_the_level(self, level, logged):
+        output = io.StringIO()
+        observer = make_observer(output, LogSettings(level=level))
+        for one in (LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error):
+            observer(event(log_level=one))
+        assert len(output.getvalue().splitlines()) == logged
+
+    def test_limits_the_events_of_a_kind_and_counts_the_rest(self):
+        """A client that makes an endpoint fail causes a traceback each time."""
+        output, reactor = io.StringIO(), RunningReactor()
+        observer = TurnObserver(output, format_text, reactor, LogSettings(max_rate=10))
+        for number in range(500):
+            observer(event("", log_format="endpoint failed {number}", number=number, log_failure=failure(OSError())))
+        observer(event("another kind"))
+        assert output.getvalue().count("endpoint failed") == 10
+        assert "another kind" in output.getvalue()
+        reactor.advance(1.1)
+        reactor.advance(0)
+        assert output.getvalue().endswith("[wsserver#warn] log events suppressed=490\n")
+        observer(event("", log_format="endpoint failed {number}", number=1))
+        assert output.getvalue().endswith("endpoint failed 1\n")
+
+    def test_rotates_the_file_and_deletes_the_oldest(self, tmp_path):
+        """A gigabyte of log lines is in at most ten files; here, the files are smaller."""
+        settings = LogSettings(max_rate=0, max_size=10_000, max_files=4)
+        observer = file_observer({"logfile": str(tmp_path / "ws.log")}, settings)
+        for number in range(2000):
+            observer(event(f"{number}" * 20))
+        files = sorted(tmp_path.iterdir())
+        assert [file.name for file in files] == ["ws.log", "ws.log.1", "ws.log.2", "ws.log.3"]
+        assert all(file.stat().st_size < 11_000 for file in files)
+        assert "1999" in files[0].read_text() + files[1].read_text()
+
     def test_writes_each_event_as_one_line_of_standard_output(self, monkeypatch):
         output = io.StringIO()
         monkeypatch.setattr(sys, "stdout", output)
-        file_observer({"nodaemon": True}, "text")(event("hello\n"))
+        file_observer({"nodaemon": True}, LogSettings(max_rate=0))(event("hello\n"))
         assert output.getvalue().endswith(" [wsserver#info] hello\\n\n")

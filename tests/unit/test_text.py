@@ -50,6 +50,8 @@ class RedactTests:
             (f"{JWT[:25]}", "[secret]"),
             (f"'{JWT}'", "'[secret]'"),
             ("TOKEN=hush", "TOKEN=[secret]"),
+            ("origin 'https://user:hush@a'", "origin 'https://[secret]@a'"),
+            ("https://a:8080/b@c", "https://a:8080/b@c"),
             ("/tokens", "/tokens"),
             ("a bear", "a bear"),
             ("heyJude", "heyJude"),

@@ -324,13 +324,44 @@ class ConnectionSettings:
         "Format of the log, one line per event: text for people, json for programs.",
         metavar="text|json",
     )
+    log_level: str = option(
+        _LOG,
+        a_choice("debug", "info", "warn", "error"),
+        "info",
+        "Lowest level of events to log. Connections and requests are logged with the level info, and the problems that "
+        "an operator should know of with warn or error.",
+        metavar="debug|info|warn|error",
+    )
+    access_log: str = option(
+        _LOG,
+        a_choice("on", "off"),
+        "on",
+        "Whether to log each opened and closed connection, and each answered HTTP request. Refused requests are logged "
+        "in any case.",
+        metavar="on|off",
+    )
     # A refusal is logged in 180 bytes: at 100 lines a second of each of five kinds, a flood writes 90 KB a second.
     log_max_rate: int = option(
         _LOG,
         an_integer(0, 1_000_000),
         100,
         "Maximum number of log lines of each kind per second: opened connections, closed connections, refused "
-        "requests, failed TLS handshakes, and HTTP requests. Further lines are suppressed, and only their number is "
-        "logged. 0 disables the limit.",
+        "requests, failed TLS handshakes, HTTP requests, and each other event. Further lines are suppressed, and only "
+        "their number is logged. 0 disables the limit.",
+        metavar="N",
+    )
+    log_max_size: int = option(
+        _LOG,
+        a_size(64 * 1024, 1024**4),
+        100 * 1024**2,
+        "Size at which a log file (--logfile of twistd) is renamed, and a new one is begun.",
+        metavar="SIZE",
+        show=show_size,
+    )
+    log_max_files: int = option(
+        _LOG,
+        an_integer(2, 1000),
+        10,
+        "Maximum number of log files, with the current one. The oldest is deleted.",
         metavar="N",
     )

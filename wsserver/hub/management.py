@@ -18,7 +18,10 @@ from wsserver.hub.survey import Survey
 from wsserver.jsonfields import read_json, write
 from wsserver.text import quote
 
-__all__ = ["Management"]
+__all__ = ["MAX_REJECTS", "Management"]
+
+MAX_REJECTS = 1000
+"""Maximum number of refused requests that are returned."""
 
 
 class Management:
@@ -194,6 +197,21 @@ class Management:
     def info(self) -> "Deferred[list[dict[str, Any]]]":
         """Return a Deferred that fires with the id, name, version, uptime, counts and metrics of each process."""
         return self._survey.ask("info", {})
+
+    def rejects(self) -> "Deferred[list[dict[str, Any]]]":
+        """
+        Return the last refused requests of all processes.
+
+        Returns:
+            A Deferred that fires with the JSON objects of `wsserver.wire.rejects.Rejects`, the last refusal first. Each
+            also has the field `node`, the id of the process.
+        """
+
+        def merge(answers: list[Any]) -> list[dict[str, Any]]:
+            found = [{**one, "node": answer["node"]} for answer in answers for one in answer["rejects"]]
+            return sorted(found, key=lambda one: one["time"], reverse=True)[:MAX_REJECTS]
+
+        return self._survey.ask("rejects", {}).addCallback(merge)
 
 
 def _merge(answers: list[Any]) -> dict[str, Any]:

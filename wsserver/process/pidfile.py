@@ -12,6 +12,10 @@ _OTHER_FILE = "start with twistd --pidfile FILE -n wsserver, or use wsserver ser
 _SERVER_COMMANDS = ("twistd", "twist", "wsserver")
 
 
+MAX_GARBAGE = 64
+"""Maximum size in bytes of a damaged pid file that is removed. A longer file is not a pid file."""
+
+
 class PidFileError(Exception):
     """The pid file names a running server, or does not contain a process ID; the message names the file."""
 
@@ -30,15 +34,23 @@ def remove_stale_pid_file(path: str) -> None:
     """
     file = Path(path)
     try:
-        text = file.read_text("ascii", "replace").strip()
+        with file.open("rb") as opened:
+            content = opened.read(MAX_GARBAGE + 1)
     except FileNotFoundError:
         return
-    if text and not (text.isascii() and text.isdecimal()):
+    text = content.strip()
+    if text.isdigit() and _is_server(int(text)):
+        shown = text.decode("ascii")
+        raise PidFileError(f"a server is running as process {shown} (pid file {path}); stop it, or {_OTHER_FILE}")
+    if not text.isdigit() and not _is_damaged(content):
         raise PidFileError(f"the pid file {path} does not contain a process ID; remove it, or {_OTHER_FILE}")
-    if text and _is_server(int(text)):
-        raise PidFileError(f"a server is running as process {text} (pid file {path}); stop it, or {_OTHER_FILE}")
-    # A full disk or a power failure can leave an empty pid file.
     file.unlink()
+
+
+def _is_damaged(content: bytes) -> bool:
+    """Return whether this may be what a full disk or a power failure leaves: nothing, zeros, or other bytes."""
+    # A short file with letters may be any other file, whose path was given by mistake.
+    return len(content) <= MAX_GARBAGE and not any(bytes((byte,)).isalpha() for byte in content)
 
 
 def _is_server(pid: int) -> bool:

@@ -24,6 +24,7 @@ from wsserver.process.channel import Channel, Message, open_channel, write_last
 from wsserver.process.exit import die_by
 from wsserver.process.group import BEAT
 from wsserver.process.handover import load
+from wsserver.process.log import log_settings
 from wsserver.process.pipelog import PipeLog
 from wsserver.service import WebSocketService
 from wsserver.wire.timers import use_monotonic_clock
@@ -62,11 +63,8 @@ def run(first: Message, sock: socket.socket) -> None:
     use_monotonic_clock(reactor)
     settings = load(first["settings"])
     log = PipeLog(reactor, 1)
-    observer = logging.TurnObserver(
-        log,  # type: ignore[arg-type]
-        logging.numbered(logging.FORMATS[settings.log_format], first["number"]),
-        reactor,
-    )
+    # The files and the rotation are those of the supervisor.
+    observer = logging.make_observer(log, log_settings(settings), reactor, first["number"])  # type: ignore[arg-type]
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     sockets = InheritedSockets(reactor, first["descriptors"], first["number"] - 1)
     try:

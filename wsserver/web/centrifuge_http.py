@@ -96,6 +96,10 @@ class _EmulationRequest(msgspec.Struct, frozen=True):
     node: str = ""
 
 
+_EXECUTED: Final = Response(HTTPStatus.NO_CONTENT, b"", is_logged=False)
+"""The response to commands that were executed. It is not logged, as messages over a WebSocket are not either."""
+
+
 class CentrifugeHTTP:
     """
     Answers the requests of Centrifuge clients.
@@ -201,7 +205,7 @@ class CentrifugeHTTP:
             refusal = yield self._emulation.execute(commands._replace(user=user))
         except BrokerDown as error:
             return refusal_response(refusal_for(error))
-        return refusal_response(refusal) if refusal is not None else Response(HTTPStatus.NO_CONTENT, b"")
+        return refusal_response(refusal) if refusal is not None else _EXECUTED
 
     @may_wait
     def _find_user(self, request: Request) -> Generator[Any, Any, str | None]:

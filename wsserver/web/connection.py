@@ -189,7 +189,7 @@ class HTTPConnection:
         elif isinstance(answer, Refusal):
             # The page only sees a network error. The log line tells the operator which option to set.
             self._server.access_log.refused(answer, number=None, peer=self._peer, path=show_path(request.raw_path))
-            self._respond(refusal_response(answer), request, lines)
+            self._respond(refusal_response(answer, is_logged=False), request, lines)
         else:
             self._respond(Response(HTTPStatus.NO_CONTENT, write_lines(answer)), request, lines)
 

@@ -108,6 +108,7 @@ class Methods:
             "channels": (p.Channels, self._channels),
             "connections": (p.Connections, self._connections),
             "info": (p.Parameters, self._info),
+            "rejects": (p.Parameters, self._rejects),
         }
 
     def __contains__(self, name: str) -> bool:
@@ -230,6 +231,9 @@ class Methods:
 
     def _info(self, _: p.Parameters) -> "MaybeDeferred[Result]":
         return self._management.info().addCallback(lambda nodes: _result(nodes=nodes))
+
+    def _rejects(self, _: p.Parameters) -> "MaybeDeferred[Result]":
+        return self._management.rejects().addCallback(lambda found: _result(rejects=found))
 
 
 def _run(method: Callable[[Any], MaybeDeferred[Result]], call: p.Parameters) -> "MaybeDeferred[Outcome]":

@@ -53,6 +53,7 @@ METHODS: Final[Mapping[str, tuple[type[msgspec.Struct], str, str]]] = {
     "channels": (Channels, "ChannelsResult", "Return the channels that have subscribers"),
     "connections": (Connections, "ConnectionsResult", "Return the connected clients"),
     "info": (Parameters, "InfoResult", "Return the server processes"),
+    "rejects": (Parameters, "RejectsResult", "Return the last refused requests"),
 }
 """Method -> its parameters, the schema of its result, and what it does."""
 
@@ -186,6 +187,25 @@ RESULTS: Final[Mapping[str, Schema]] = {
                 num_subs=_COUNT,
                 uptime=_COUNT,
                 metrics={"type": "object"},
+            ),
+        },
+    ),
+    "RejectsResult": _object(
+        ("rejects",),
+        rejects={
+            "type": "array",
+            "items": _object(
+                ("time", "first_time", "count", "peer", "path", "status", "cause", "reason", "options", "node"),
+                time={"type": "number"},
+                first_time={"type": "number"},
+                count=_COUNT,
+                peer=_STRING,
+                path={"type": ["string", "null"]},
+                status={"type": ["integer", "null"]},
+                cause=_STRING,
+                reason=_STRING,
+                options={"type": "array", "items": _STRING},
+                node=_STRING,
             ),
         },
     ),

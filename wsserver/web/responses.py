@@ -67,10 +67,16 @@ def write_lines(headers: Iterable[Header]) -> bytes:
     return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
 
 
-def refusal_response(refusal: Refusal) -> Response:
-    """Return the response with which the server refuses a request."""
+def refusal_response(refusal: Refusal, *, is_logged: bool = True) -> Response:
+    """
+    Return the response with which the server refuses a request.
+
+    Args:
+        refusal: the status, the headers and the text of the body.
+        is_logged: whether the request is written to the access log as an answered one.
+    """
     headers = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"), *refusal.headers)
-    return Response(refusal.status, write_lines(headers), refusal.body)
+    return Response(refusal.status, write_lines(headers), refusal.body, is_logged)
 
 
 class StreamResponse(msgspec.Struct, frozen=True):

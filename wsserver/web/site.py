@@ -159,6 +159,7 @@ class PageRequest(Request):
         if isinstance(answer, Refusal):
             # The page only sees a network error. The log line tells the operator which option to set.
             peer = show_peer(self.getClientAddress())
+            self.logged = False
             self.site.access_log.refused(answer, number=None, peer=peer, path=show_path(cross_origin.path))
             super().render(Answer(answer))
         elif answer is not None:

@@ -345,8 +345,9 @@ def _headers(request: Request) -> Iterator[Header]:
 def _refuse(request: Request, refusal: Refusal) -> None:
     """Refuse a stream. An EventSource gets a temporary refusal as an empty stream, so that it reconnects."""
     path = show_path(request.uri.partition(b"?")[0].decode("latin-1"))
-    access_log = cast(PageRequest, request).site.access_log
-    access_log.refused(refusal, number=None, peer=show_peer(request.getClientAddress()), path=path)
+    page = cast(PageRequest, request)
+    page.logged = False
+    page.site.access_log.refused(refusal, number=None, peer=show_peer(request.getClientAddress()), path=path)
     accept = [value.decode("latin-1") for value in request.requestHeaders.getRawHeaders(b"accept") or []]
     if is_temporary(refusal) and accepts_event_stream(accept):
         _set_headers(request)

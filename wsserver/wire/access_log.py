@@ -2,7 +2,7 @@
 Access log: a line when a WebSocket connection opens and when it closes, for each refused and each HTTP request.
 
 Clients cause these lines, so their number is limited: of each kind, `AccessLog` writes at most `rate` lines per second,
-then a line with the number of lines that it has suppressed. It also counts the refusals for the metrics.
+then a line with the number of lines that it has suppressed. It also counts the refusals, and keeps the last ones.
 """
 
 import json
@@ -18,6 +18,7 @@ from wsserver.logging import LINE
 from wsserver.text import quote
 from wsserver.wire.counters import Counters
 from wsserver.wire.http11 import Refusal
+from wsserver.wire.rejects import Rejects
 from wsserver.wire.timers import Deadlines
 
 __all__ = ["MAX_LINES_PER_CONNECTION", "AccessLog", "LineLimit", "cause_of", "show_path", "show_peer"]
@@ -116,10 +117,23 @@ class AccessLog:
         counters: counts the refusals.
         deadlines: schedules the lines with the number of suppressed lines.
         rate: maximum number of lines of each kind in a second; 0 for no limit.
+        is_enabled: whether to log opened and closed connections and answered requests.
+        logs_refusals: whether to log refused requests and failed TLS handshakes.
     """
 
-    def __init__(self, counters: Counters, deadlines: Deadlines, rate: int) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        deadlines: Deadlines,
+        rate: int,
+        *,
+        is_enabled: bool = True,
+        logs_refusals: bool = True,
+    ) -> None:
         self._counters = counters
+        self._is_enabled, self._logs_refusals = is_enabled, logs_refusals
+        self.rejects = Rejects()
+        """The last refused requests."""
         self._opened = LineLimit("connections opened", rate, deadlines)
         self._closed = LineLimit("connections closed", rate, deadlines)
         self._refused = LineLimit("connections refused", rate, deadlines)
@@ -144,7 +158,7 @@ class AccessLog:
             is_logged: whether to log the request; it is counted in any case.
         """
         self._counters.requests[status] += 1
-        if not is_logged or not self._requests.allows(peer):
+        if not is_logged or not self._is_enabled or not self._requests.allows(peer):
             return
         _publish(
             _http_log,
@@ -168,7 +182,7 @@ class AccessLog:
             reason: the reason of that code.
             seconds: how long the response lasted.
         """
-        if not self._requests.allows():
+        if not self._is_enabled or not self._requests.allows():
             return
         _publish(
             _http_log,
@@ -193,7 +207,7 @@ class AccessLog:
             subprotocol: the negotiated subprotocol.
             extensions: names of the negotiated extensions, separated by commas.
         """
-        if not self._opened.allows():
+        if not self._is_enabled or not self._opened.allows():
             return
         _publish(
             line=(
@@ -242,7 +256,7 @@ class AccessLog:
             messages_out: number of messages sent.
             bytes_out: total size of the sent payloads, in bytes.
         """
-        if not self._closed.allows():
+        if not self._is_enabled or not self._closed.allows():
             return
         _publish(
             line=(
@@ -267,7 +281,7 @@ class AccessLog:
 
     def refused(self, refusal: Refusal | None, *, number: int | None, peer: str, path: str | None) -> None:
         """
-        Count and log that a request was refused.
+        Count, keep and log that a request was refused.
 
         Args:
             refusal: status and reason; None if the peer disconnected before the server decided.
@@ -277,10 +291,11 @@ class AccessLog:
         """
         cause = cause_of(refusal)
         self._counters.refusals[cause] += 1
-        if not self._refused.allows():
-            return
         status = refusal.status.value if refusal else None
         reason = refusal.reason if refusal else "the client closed the connection during the handshake"
+        self.rejects.add(peer=peer, path=path, status=status, cause=cause, reason=reason)
+        if not self._logs_refusals or not self._refused.allows():
+            return
         shown_number = "" if number is None else f" number={number}"
         _publish(
             line=(
@@ -303,5 +318,5 @@ class AccessLog:
             peer: the client's address.
         """
         self._counters.tls_handshakes_failed += 1
-        if self._handshakes.allows():
+        if self._logs_refusals and self._handshakes.allows():
             _publish(line=f"tls handshake failed reason={json.dumps(reason)} peer={peer}", reason=reason, peer=peer)

@@ -86,7 +86,13 @@ class ServerFactory(AutobahnFactory):
         self.settings = settings
         self.counters = Counters()
         """What all parts of the server count for the metrics."""
-        self.access_log = AccessLog(self.counters, self.deadlines, settings.log_max_rate)
+        self.access_log = AccessLog(
+            self.counters,
+            self.deadlines,
+            settings.log_max_rate,
+            is_enabled=settings.access_log == "on" and settings.log_level in ("debug", "info"),
+            logs_refusals=settings.log_level in ("debug", "info"),
+        )
         """Logs connections and requests."""
         self.unfinished = UnfinishedMessages(reactor, settings.message_timeout, settings.max_message_size)
         """The messages of all connections that have not arrived completely."""

@@ -71,14 +71,15 @@ def test_the_error_for_a_misspelled_variable_is_that_of_the_page():
 
 def without_numbers(line: str) -> str:
     """Replace values that differ in each run: the connection's number, ports, sizes and durations."""
-    return re.sub(r"(?<=number=)\d+|\d+\.\d+(?!\.)|(?<=:)\d+|(?<=bytes=)\d+", "N", line)
+    return re.sub(r"(?<=number=)\d+|\d+\.\d+(?!\.)|(?<=:)\d+|(?<=bytes=)\d+|(?<=suppressed=)\d+", "N", line)
 
 
 def test_the_log_lines_of_connections_requests_and_refusals_are_those_of_the_page(tmp_path):
     section = WIRE.partition("## Log lines")[2]
     shown = {without_numbers(line) for line in re.findall(r"^    (.*)$", section, re.MULTILINE)}
-    assert len(shown) == 5
-    with twistd(tmp_path, "-n", "wsserver", "--port", "0", "--compression", "on") as log:
+    assert len(shown) == 6
+    options = ("--compression", "on", "--log-max-rate", "2")
+    with twistd(tmp_path, "-n", "wsserver", "--port", "0", *options) as log:
         origin = f"127.0.0.1:{find_port(log, r'ws://127[.]0[.]0[.]1:([0-9]+)/')}"
         with connect(f"ws://{origin}/echo", proxy=None) as client:
             for _ in range(3):
@@ -87,9 +88,10 @@ def test_the_log_lines_of_connections_requests_and_refusals_are_those_of_the_pag
         run(f"curl -s http://{origin}/server.json")
         command = '{"id":1,"connect":{}}'
         run(f"curl -s --max-time 1 -d '{command}' http://{origin}/connection/http_stream")
-        with pytest.raises(InvalidStatus):
-            connect(f"ws://{origin}/echo", proxy=None, origin="http://evil.example")
-        wait_until(lambda: "refused" in log.read_text(), "the refusal is logged")
+        for _ in range(3):
+            with pytest.raises(InvalidStatus):
+                connect(f"ws://{origin}/echo", proxy=None, origin="http://evil.example")
+        wait_until(lambda: "refused suppressed=" in log.read_text(), "the refusals are logged")
         wait_until(lambda: "code=3000" in log.read_text(), "the end of the stream is logged")
         lines = {without_numbers(line.partition("] ")[2]) for line in log.read_text().splitlines()}
     assert shown <= lines

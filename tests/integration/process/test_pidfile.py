@@ -47,6 +47,22 @@ def test_removes_the_file_of_a_dead_process_or_of_this_one(path, text):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("content", [b"\0" * 6, b"\xff\xfe12", b"12 34", b"-1", b"12\0\0\0"])
+def test_removes_a_damaged_file(path, content):
+    """A power failure or a full disk can leave it; the server must start again by itself."""
+    path.write_bytes(content)
+    remove_stale_pid_file(str(path))
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("content", [b"\0" * 65, b"1" * 40 + b"x"])
+def test_refuses_and_keeps_a_file_that_is_no_damaged_pid_file(path, content):
+    path.write_bytes(content)
+    with pytest.raises(PidFileError):
+        remove_stale_pid_file(str(path))
+    assert path.read_bytes() == content
+
+
 def test_removes_the_file_of_a_process_that_is_not_a_server(path, sleeper):
     """Another program now has the ID."""
     path.write_text(str(sleeper("backup")))

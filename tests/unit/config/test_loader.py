@@ -296,7 +296,7 @@ class UnknownFlagTests:
         ("flag", "problem"),
         [
             ("--prot", "unknown option; did you mean --port?"),
-            ("--max-size", "unknown option; did you mean --max-message-size?"),
+            ("--max-mesage-size", "unknown option; did you mean --max-message-size?"),
             ("--max_message_size", "unknown option; did you mean --max-message-size?"),
             ("--confg", "unknown option; did you mean --config?"),
             ("--verson", "unknown option; did you mean --version?"),

@@ -267,6 +267,10 @@ VALUES = {
         ["", "Mars/Olympus", "Europe", "zone.tab", "../../../etc/passwd", "/etc/passwd", "UTC\0", "\udcff"],
     ),
     "metrics": ({"on": "on", "OFF": "off"}, ["", "true"]),
+    "log_level": ({"debug": "debug", "WARN": "warn", "error": "error"}, ["", "warning", "critical", "1"]),
+    "access_log": ({"on": "on", "off": "off"}, ["", "true"]),
+    "log_max_size": ({"64KiB": 65536, "1GiB": 1024**3}, ["", "0", "65535", "-1"]),
+    "log_max_files": ({"2": 2, "1000": 1000}, ["", "1", "1001"]),
     "log_max_rate": ({"0": 0, "100": 100}, ["", "-1", "1.5", "1000001"]),
     "log_format": ({"text": "text", "json": "json", "JSON": "json"}, ["", "xml"]),
 }

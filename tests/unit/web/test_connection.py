@@ -184,7 +184,7 @@ class LogTests:
         ((status, headers, body),) = answers(client)
         assert (status, headers["content-type"]) == (403, "text/plain; charset=utf-8")
         assert b"--api-origin https://b.example" in body
-        assert [namespace for namespace, _ in log] == ["wsserver.connection", "wsserver.http"]
+        assert [namespace for namespace, _ in log] == ["wsserver.connection"]
         assert "path=/api/publish" in log[0][1]
 
 

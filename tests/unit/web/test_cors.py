@@ -210,7 +210,7 @@ class ErrorTests:
 
     def test_adds_the_headers_to_500_of_a_failed_resource(self, monkeypatch):
         server = start(f"--origin {APP}")
-        monkeypatch.setattr(type(server.service), "_problem", None)
+        monkeypatch.setattr(type(server.service), "problem", None)
         server = start(f"--origin {APP}")
         status, headers, _ = send(server, "GET", "/ready", APP)
         assert (status, headers["access-control-allow-origin"]) == (500, APP)

@@ -1,5 +1,6 @@
 """Tests for wsserver/web/metrics.py and exposition.py: the values of the metrics, their documentation and formats."""
 
+import json
 import re
 from unittest.mock import patch
 
@@ -225,6 +226,25 @@ class FormatTests:
     def test_a_scrape_is_not_logged_and_does_not_count_as_an_error(self, lines):
         Server().get()
         assert not [line for line in lines if "/metrics" in line]
+
+
+def test_the_api_returns_the_refused_requests_of_all_processes():
+    one = Server(api_key="k")
+    for path in ("/echo", "/echo?token=hush", "/ticker"):
+        one.server.connect().open(path, {"Origin": "https://evil.example"})
+    response = one.post("/api/rejects", "{}", X_API_Key="k").partition(b"\r\n\r\n")
+    assert response[0].startswith(b"HTTP/1.1 200 ")
+    found = json.loads(response[2])["result"]["rejects"]
+    assert [(each["path"], each["count"], each["cause"], each["options"]) for each in found] == [
+        ("/ticker", 1, "origin", ["--origin"]),
+        ("/echo", 2, "origin", ["--origin"]),
+    ]
+    assert {each["node"] for each in found} == {one.server.service.hub.broker.node}
+    assert b"hush" not in response[2]
+
+
+def test_the_api_returns_the_refused_requests_only_with_the_key():
+    assert Server(api_key="k").post("/api/rejects", "{}").startswith(b"HTTP/1.1 401 ")
 
 
 class Workers:
