@@ -3,7 +3,7 @@ The parts of the build that pyproject.toml cannot describe: the optional compile
 
 `WSSERVER_BUILD_EXTENSION=0` skips the extensions; with `=1` the build fails if the fast path cannot be compiled. If the
 variable is unset, a machine without a compiler installs the package without it: same behaviour, but slower. Without the
-load generator, only `wsserver bench` is missing.
+load generator, only `wsserver bench` is missing; `WSSERVER_BUILD_LOAD=0` skips it.
 """
 
 import os
@@ -39,4 +39,5 @@ load = Extension(
     extra_compile_args=["-O2"],
     optional=True,
 )
-setup(cmdclass={"build_py": BuildWithPage}, ext_modules=[] if wanted == "0" else [speedups, load])
+extensions = [speedups, load] if os.environ.get("WSSERVER_BUILD_LOAD") != "0" else [speedups]
+setup(cmdclass={"build_py": BuildWithPage}, ext_modules=[] if wanted == "0" else extensions)
