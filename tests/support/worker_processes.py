@@ -35,6 +35,11 @@ class Workers(Process):
         found = re.findall(rf"the page is at {scheme}://127\.0\.0\.1:([0-9]+)/", self.read_log())
         return int(found[0]) if found else 0
 
+    def find_ports(self) -> list[int]:
+        """Return the ports of all listeners, in their order."""
+        pattern = r"(?:the page is at https?://|listening on )[^\n]*?(?:127\.0\.0\.1:|port=)([0-9]+)"
+        return [int(port) for port in re.findall(pattern, self.read_log())]
+
     def started(self, number: int) -> list[int]:
         """Return the process IDs of all workers with a number that were started, in order."""
         return [int(pid) for pid in re.findall(rf"worker started worker={number} pid=([0-9]+)", self.read_log())]

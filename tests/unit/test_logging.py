@@ -17,12 +17,14 @@ from wsserver.logging import (
     FORMATS,
     LINE,
     MAX_LINES,
+    RAW,
     LogSettings,
     TurnObserver,
     file_observer,
     format_json,
     format_text,
     make_observer,
+    numbered,
     open_log,
 )
 from wsserver.text import escape
@@ -491,3 +493,27 @@ class ObserverTests:
         monkeypatch.setattr(sys, "stdout", output)
         file_observer({"nodaemon": True}, LogSettings(max_rate=0))(event("hello\n"))
         assert output.getvalue().endswith(" [wsserver#info] hello\\n\n")
+
+
+class WorkerTests:
+    """The lines of several processes in one log."""
+
+    def test_the_number_of_the_worker_ends_the_line(self):
+        assert numbered(format_text, 2)(event("hello")).endswith("] hello worker=2\n")
+        assert parse_json(numbered(format_json, 2)(event("hello")))["worker"] == 2
+
+    def test_a_traceback_follows_the_line_with_the_number(self):
+        text = numbered(format_text, 2)(event("failed", log_failure=failure(ValueError("x"))))
+        lines = text.splitlines()
+        assert lines[0].endswith("failed worker=2")
+        assert lines[-1].endswith("ValueError: x")
+        assert (
+            parse_json(numbered(format_json, 2)(event("failed", log_failure=failure(ValueError("x")))))["worker"] == 2
+        )
+
+    def test_an_event_that_is_not_written_stays_so(self):
+        assert numbered(format_text, 2)(event("", log_format="")) is None
+
+    @pytest.mark.parametrize("form", FORMATS)
+    def test_lines_that_a_worker_has_formatted_are_written_unchanged(self, form):
+        assert FORMATS[form](event(log_format=RAW, raw="one worker=1\n{two}")) == "one worker=1\n{two}\n"

@@ -77,6 +77,7 @@ class RollingRestart:
             self._next()
 
     def _give_up_waiting(self) -> None:
+        self._timer = None
         self._give_up("is not ready in time")
 
     def _give_up(self, why: str) -> None:

@@ -1,11 +1,23 @@
 """Servers with several worker processes: supervision, restarts and the end."""
 
+import json
 import os
+import re
 import signal
+import ssl
+import subprocess
+import sys
 
 import pytest
-from peers import CLOSE, RawPeer, close_payload
-from waiting import wait_until
+from cent import Client, PublishRequest
+from http_api import KEY
+from peers import CLOSE, RawPeer, answer_to, close_payload
+from pki import make_authority
+from redis_server import RedisServer
+from server_process import SERVE, serve_command
+from service_manager import service_manager
+from waiting import TIMEOUT, wait_until
+from websockets.sync.client import connect
 from worker_processes import Workers, connecting
 
 
@@ -36,6 +48,35 @@ def split(peers):
     """Return the open connections, and the number of those that have ended."""
     open_ones = [peer for peer in peers if not peer.has_ended()]
     return open_ones, len(peers) - len(open_ones)
+
+
+PLUGIN = """
+import sys
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+from wsserver.endpoints.commands import ICommand
+
+@implementer(IPlugin, ICommand)
+class Greet:
+    # Invalid in the workers.
+    name = "Two Words" if sys.argv[0].endswith("__main__.py") else "greet"
+    help = "greet"
+    takes_argument = False
+
+    def reply(self, session, argument):
+        return "good day"
+
+greet = Greet()
+"""
+
+
+@pytest.fixture
+def redis(tmp_path):
+    """Start a Redis server."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
 
 
 class SupervisionTests:
@@ -131,6 +172,8 @@ class StopTests:
     def test_closes_the_connections_of_all_workers(self, start, number):
         server = start()
         pids = [server.pid(1), server.pid(2)]
+        # Ctrl-C in a terminal sends SIGINT to the process group of the supervisor, not to those of the workers.
+        assert [os.getpgid(pid) for pid in pids] == pids
         peers = server.open_many()
         server.process.send_signal(number)
         for peer in peers:
@@ -141,8 +184,132 @@ class StopTests:
         assert not any(map(is_running, pids))
         assert "Traceback" not in server.read_log()
 
-    def test_ctrl_c_in_a_terminal_does_not_reach_the_workers(self, start):
-        """The terminal sends SIGINT to its process group."""
+
+class ListenTests:
+    """All ways to listen, and what happens to the sockets."""
+
+    def test_all_workers_serve_every_kind_of_listener(self, start, tmp_path):
+        authority = make_authority(tmp_path)
+        issued = authority.issue(tmp_path / "pki")
+        path = str(tmp_path / "ws.sock")
+        server = start(
+            *("--listen", "tcp:0:interface=127.0.0.1", "--listen", f"unix:{path}:mode=600"),
+            *("--listen", f"ssl:0:interface=127.0.0.1:privateKey={issued.privkey}:certKey={issued.fullchain}"),
+            *("--listen", "haproxy:tcp:0:interface=127.0.0.1"),
+            command=[sys.executable, "-c", SERVE, "serve"],
+        )
+        ports = server.find_ports()
+        tls = ssl.create_default_context(cafile=str(authority.root))
+        kinds = [{"port": ports[0]}, {"path": path}, {"port": ports[1], "tls": tls}, {"port": ports[2]}]
+
+        def serve_all():
+            for kind in kinds:
+                for _ in range(6):
+                    with RawPeer(**kind) as peer:
+                        if kind == kinds[3]:
+                            peer.send(b"PROXY TCP4 203.0.113.7 192.0.2.1 40000 443\r\n")
+                        peer.handshake("/ws")
+                        assert peer.echoes()
+
+        serve_all()
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        # Another worker serves all of them in the place of one that is suspended, and the workers are replaced.
+        pid = server.pid(2)
+        os.kill(pid, signal.SIGSTOP)
+        serve_all()
+        os.kill(pid, signal.SIGCONT)
+        server.process.send_signal(signal.SIGUSR2)
+        wait_until(lambda: "all workers are restarted" in server.read_log(), "the restart")
+        serve_all()
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        server.process.terminate()
+        server.process.wait(TIMEOUT)
+        assert not os.path.lexists(path)
+        assert not os.path.lexists(f"{path}.lock")
+        assert "Traceback" not in server.read_log()
+
+    def test_serves_the_sockets_of_systemd_and_notifies_it_when_all_workers_serve(self, tmp_path):
+        with service_manager(tmp_path) as (manager, ports):
+            process = manager.start("--workers", "2", "--listen", "systemd:domain=INET:name=wsserver")
+            manager.wait_for("READY=1")
+            assert "all workers accept connections" in manager.read_log()
+            with connect(f"ws://127.0.0.1:{ports['wsserver']}/echo", proxy=None) as client:
+                client.send("hello")
+                assert client.recv(TIMEOUT) == "hello"
+            process.send_signal(signal.SIGTERM)
+            manager.wait_for("STOPPING=1")
+            process.wait(TIMEOUT)
+
+    def test_refuses_a_port_on_which_another_supervisor_listens(self, start):
         server = start()
-        groups = {os.getpgid(server.pid(number)) for number in (1, 2)}
-        assert groups == {server.pid(1), server.pid(2)}
+        command = [sys.executable, "-c", SERVE, "serve", "--workers", "2", "--port", str(server.port)]
+        second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
+        assert second.returncode == 1
+        assert "another program listens on this port" in second.stderr
+
+    def test_a_worker_that_cannot_start_ends_the_supervisor_with_its_message(self, tmp_path):
+        """The command plugin is valid in the supervisor only."""
+        plugins = tmp_path / "twisted" / "plugins"
+        plugins.mkdir(parents=True)
+        (plugins / "greet.py").write_text(PLUGIN)
+        result = subprocess.run(
+            [*serve_command(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {SERVE}"), "--workers", "2"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT,
+        )
+        assert result.returncode == 1
+        assert re.search("(?m)^wsserver: .*'Two Words'", result.stderr), result.stderr
+
+
+class ChannelTests:
+    """Channels and the HTTP API across workers."""
+
+    def test_a_publication_through_any_worker_reaches_the_subscribers_of_all_workers(self, start, redis):
+        server = start("--redis", redis.url, "--api-key", KEY)
+        wait_until(lambda: RawPeer(server.port).request("/ready").status == 200, "the server is ready")
+        subscribers = [connect(f"ws://127.0.0.1:{server.port}/ws?channel=a", proxy=None, legacy=True) for _ in range(8)]
+        for number in range(8):
+            # Each client of the API has a connection of its own.
+            backend = Client(f"http://127.0.0.1:{server.port}/api", KEY)
+            backend.publish(PublishRequest(channel="a", data={"n": number}))
+        redis.publish("a", b'{"n": 8}')
+        for subscriber in subscribers:
+            assert [json.loads(subscriber.recv(TIMEOUT))["n"] for _ in range(9)] == list(range(9))
+            subscriber.close()
+        with RawPeer(server.port) as peer:
+            info = json.loads(peer.request("/api/info", "X-API-Key: " + KEY, method="POST", body=b"{}").body)
+        assert len(info["result"]["nodes"] if "result" in info else info["nodes"]) == 2
+
+    def test_without_redis_everything_that_concerns_channels_is_refused_with_the_reason(self, start):
+        server = start("--api-key", KEY)
+        assert "with --workers 2 they need --redis" in server.read_log()
+        with RawPeer(server.port) as peer:
+            answer = answer_to(peer, "/ws?channel=a")
+        assert answer.status == 403
+        assert "need --redis" in answer.text
+        with RawPeer(server.port) as peer:
+            body = b'{"channel": "a", "data": 1}'
+            answer = peer.request("/api/publish", "X-API-Key: " + KEY, method="POST", body=body)
+        assert answer.status == 403
+        assert "need --redis" in answer.text
+        emulated = json.dumps({"session": "s", "node": "another", "data": "{}"}).encode()
+        with RawPeer(server.port) as peer:
+            answer = peer.request("/emulation", "Content-Type: application/json", method="POST", body=emulated)
+        assert answer.status == 403
+        assert "need --redis" in answer.text
+        with RawPeer(server.port) as peer:
+            assert peer.request("/ready").status == 200
+
+
+class LogTests:
+    """One log for all workers."""
+
+    def test_each_line_is_a_json_object_with_log_format_json(self, start):
+        server = start("--log-format", "json")
+        for peer in server.open_many():
+            peer.socket.close()
+        wait_until(lambda: server.read_log().count("connection opened") == 20, "the lines of all connections")
+        lines = [json.loads(line) for line in server.read_log().splitlines()]
+        assert {line["worker"] for line in lines if line["message"].startswith("connection opened")} == {1, 2}
