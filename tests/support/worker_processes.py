@@ -1,6 +1,7 @@
 """A server with several worker processes, and clients that connect to it all the time."""
 
 import contextlib
+import os
 import re
 import threading
 import time
@@ -28,6 +29,10 @@ class Workers(Process):
         super().__init__("--workers", str(count), *options, command=command, **arguments)
         self.count = count
         self.wait_or_close(lambda: "all workers accept connections" in self.read_log(), "the workers")
+
+    def read_log(self) -> str:
+        """Return the whole output so far: that of clients that connect all the time is long."""
+        return os.pread(self.log.fileno(), 2**28, 0).decode()
 
     def find_port(self, scheme: str) -> int:
         """Return the port; 0 if the log names none, such as with a UNIX socket."""

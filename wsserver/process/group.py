@@ -154,6 +154,8 @@ class Group:
         match message["type"]:
             case "serving":
                 worker.serving_since = self.clock.seconds()
+                pid = worker.process.pid
+                _log.info("worker accepts connections worker={worker} pid={pid}", worker=worker.number, pid=pid)
                 self._note_start()
             case "ready":
                 worker.ready = True

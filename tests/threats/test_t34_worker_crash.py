@@ -1,0 +1,101 @@
+"""T34: worker processes that are killed, and workers that are restarted while clients connect."""
+
+import contextlib
+import os
+import re
+import signal
+import time
+from datetime import datetime
+
+import pytest
+from cores import CLIENT_CORE, place
+from peers import RawPeer
+from waiting import wait_until
+from worker_processes import Workers, connecting
+
+THREADS, PAUSE = 4, 0.006
+"""500 new connections per second, or as many as the core of the clients can open."""
+
+
+@pytest.fixture
+def workers():
+    """Start a server with two workers, on all cores; its processes are killed after the test."""
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    server = Workers()
+    place(CLIENT_CORE)
+    yield server
+    assert "Traceback" not in server.read_log()
+    server.close()
+
+
+def open_to(server, number, count=20):
+    """Open connections to the worker with a number; close those that another worker accepts."""
+    found = []
+    while len(found) < count:
+        peer = RawPeer(server.port)
+        peer.handshake("/echo")
+        port = peer.socket.getsockname()[1]
+        wait_until(lambda port=port: re.search(rf"opened .*127\.0\.0\.1:{port} ", server.read_log()), "the line")
+        line = re.search(rf"opened .*127\.0\.0\.1:{port} .*", server.read_log())[0]
+        if line.endswith(f"worker={number}"):
+            found.append(peer)
+        else:
+            peer.socket.close()
+    return found
+
+
+def times(server, event, number):
+    """Return the times of the log lines of an event of a worker."""
+    lines = re.findall(rf"(?m)^(\S+) \[.*?\] {event} worker={number} ", server.read_log())
+    return [datetime.fromisoformat(text).timestamp() for text in lines]
+
+
+def test_t34_killed_workers(workers, full, figures):
+    """A killed worker is replaced; meanwhile another one accepts all connections, and its clients notice nothing."""
+    kills = 10 if full else 2
+    peers = open_to(workers, 2)
+    waits = []
+    with connecting(workers.port, threads=THREADS, pause=PAUSE) as clients:
+        for _ in range(kills):
+            count = len(times(workers, "worker accepts connections", 1))
+            os.kill(workers.pid(1), signal.SIGKILL)
+            killed = time.monotonic()
+            wait_until(lambda count=count: len(times(workers, "worker accepts connections", 1)) > count, "a new one")
+            waits.append(time.monotonic() - killed)
+            assert all(peer.echoes() for peer in peers)
+            # Five exits within 10 seconds would be a crash loop.
+            time.sleep(max(0.0, 2.7 - waits[-1]))
+    figures.at_least(kills * 100, len(clients.served), "connections served")
+    figures.at_most(0, len(clients.refused), "connections refused", "", clients.refused)
+    # The killed worker had accepted them; each client has one connection at a time.
+    figures.at_most(kills * THREADS, len(clients.broken), "connections that the killed worker had accepted")
+    figures.at_most(1.0, clients.longest, "longest time from a connect to its echo", "s")
+    figures.at_most(10.0, max(waits), "time until the new worker accepts connections itself", "s")
+    figures.at_most(0, sum(not peer.echoes() for peer in peers), "connections of the other worker lost")
+    for peer in peers:
+        peer.socket.close()
+
+
+def test_t34_restarts(workers, full, figures):
+    """SIGUSR2 restarts the workers one by one: no connection is refused, and all clients reconnect."""
+    restarts = 10 if full else 1
+    longest = 0.0
+    with connecting(workers.port, threads=THREADS, pause=PAUSE) as clients:
+        for number in range(restarts):
+            peer = RawPeer(workers.port)
+            peer.handshake("/echo")
+            workers.process.send_signal(signal.SIGUSR2)
+            with contextlib.suppress(OSError, AssertionError):
+                peer.read_close()
+            began = time.monotonic()
+            with RawPeer(workers.port) as again:
+                again.handshake("/echo")
+                assert again.echoes()
+            longest = max(longest, time.monotonic() - began)
+            wait_until(
+                lambda number=number: workers.read_log().count("all workers are restarted") > number, "the restart", 90
+            )
+    figures.at_least(restarts * 300, len(clients.served), "connections served")
+    failed = clients.refused + clients.broken
+    figures.at_most(0, len(failed), "failed connects", "", failed)
+    figures.at_most(5.0, longest, "longest time to reconnect", "s")
