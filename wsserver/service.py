@@ -425,11 +425,22 @@ class WebSocketService(Service):
             indexes: the indexes of the listeners to open.
 
         Returns:
-            The listening ports, which the caller closes.
+            The listening ports, which the caller closes with `close_ports`.
         """
         ports = [self._listeners[index].open(self.frontend) for index in indexes]
         self._watch(ports)
         return ports
+
+    def stop_accepting(self) -> None:
+        """Close the listening ports; everything else goes on until `stopService`."""
+        ports, self.ports = self.ports, []
+        self.close_ports(ports)
+
+    def close_ports(self, ports: Iterable[IListeningPort]) -> None:
+        """Close ports of `open_again`."""
+        for port in ports:
+            self._gate.discard(port)
+            port.stopListening()
 
     def _watch(self, ports: Iterable[IListeningPort]) -> None:
         for port in ports:

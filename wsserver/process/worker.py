@@ -176,8 +176,7 @@ class WorkerProcess:
         sockets.slot = own
 
     def _stop_substituting(self, number: int) -> None:
-        for port in self._substituted.pop(number, ()):
-            port.stopListening()
+        self._service.close_ports(self._substituted.pop(number, ()))
 
     # The end.
 
@@ -197,8 +196,7 @@ class WorkerProcess:
         self._is_leaving = True
         for number in list(self._substituted):
             self._stop_substituting(number)
-        for port in self._service.ports:
-            port.stopReading()  # type: ignore[attr-defined]
+        self._service.stop_accepting()
         self._reactor.callLater(LEAVE_AFTER, self._stop)
 
     def _stop(self) -> None:

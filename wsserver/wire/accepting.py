@@ -63,6 +63,11 @@ class AcceptGate:
             if self.is_paused:
                 port.stopReading()
 
+    def discard(self, port: Any) -> None:
+        """Remove a port, which is closed while others accept connections."""
+        if port in self._ports:
+            self._ports.remove(port)
+
     def clear(self) -> None:
         """Remove all ports: they are closed."""
         self._ports.clear()
