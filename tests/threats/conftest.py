@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cores import CLIENT_CORE, place
+from cores import CLIENT_CORE, place, preferred_session
 from figures import Figures
 from threat_server import ThreatServer
 
@@ -34,6 +34,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("full")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session() -> Iterator[None]:
+    """Prefer these tests to the other programs of the machine, if the system permits it."""
+    with preferred_session():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -136,6 +136,8 @@ cdef enum:
     PIECE = 65536
     ROOM = 98304
     READ_SIZE = 262144
+    MIN_READ_SIZE = 16384
+    BYTES_PER_BATCH = 4194304
     MAX_EVENTS = 1024
     MAX_NAME = 256
     MIN_SAVING = 16
@@ -555,6 +557,8 @@ cdef class FastPath(Output):
 
 cdef uint8_t received[READ_SIZE]
 cdef bint receiving = False
+# See `poller.Reading`.
+cdef size_t read_size = READ_SIZE
 
 
 cdef class WriteThrough:
@@ -575,7 +579,7 @@ cdef class WriteThrough:
         # The shared buffer is in use if this is called while another connection's read is being served.
         if self._fd < 0 or receiving:
             return self._read_by_socket()
-        size = recv(self._fd, received, READ_SIZE, MSG_DONTWAIT)
+        size = recv(self._fd, received, read_size, MSG_DONTWAIT)
         error = errno
         if size > 0:
             protocol = self.protocol
@@ -822,10 +826,12 @@ cpdef serve_event(int fd, uint32_t what, dict watched, set fresh, other, failed,
 
 def serve(epoll, int most, dict watched not None, set fresh not None, other, failed, disconnect):
     """See `poller.py_serve`."""
+    global read_size
     cdef epoll_event events[MAX_EVENTS]
     cdef int number, count = epoll_wait(epoll.fileno(), events, min(most, <int>MAX_EVENTS), 0)
     if count < 0 and errno != EINTR:
         raise OSError(errno, "reading events from epoll failed")
+    read_size = max(<size_t>MIN_READ_SIZE, min(<size_t>READ_SIZE, <size_t>(BYTES_PER_BATCH // max(count, 1))))
     for number in range(count):
         serve_event(events[number].data.fd, events[number].events, watched, fresh, other, failed, disconnect)
 

@@ -22,7 +22,7 @@ BYTES_PER_TURN = 1024 * 1024
 SECONDS_PER_TURN = 0.005
 """Seconds of work after which no further request or command is served in the same turn."""
 
-MAX_UNSERVED = 64 * 1024
+MAX_UNSERVED = 16 * 1024
 """Bytes of unserved requests above which the server stops reading from a connection."""
 
 

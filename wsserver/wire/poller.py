@@ -22,12 +22,37 @@ from zope.interface import implementer
 
 from wsserver.wire import frames
 
-__all__ = ["DONE", "IN", "LOST", "MAX_EVENTS", "OUT", "Poller", "Watched", "py_serve", "py_serve_event"]
+__all__ = [
+    "DONE",
+    "IN",
+    "LOST",
+    "MAX_EVENTS",
+    "OUT",
+    "READ_SIZE",
+    "Poller",
+    "Watched",
+    "py_serve",
+    "py_serve_event",
+    "reading",
+]
 
 _log = Logger(namespace="wsserver.poller")
 
 MAX_EVENTS = 1024
 """Maximum number of events read from the kernel in one turn of the reactor."""
+
+READ_SIZE = 256 * 1024
+"""Maximum number of bytes read from a connection in one turn of the reactor."""
+
+MIN_READ_SIZE = 16 * 1024
+"""The same if very many connections are ready."""
+
+BYTES_PER_BATCH = 4 * 1024 * 1024
+"""
+Maximum number of bytes read from all connections in one turn, unless `MIN_READ_SIZE` of each are more.
+
+Without this limit, a turn would be the longer the more connections flood the server.
+"""
 
 # Constants of this module, because reading `select.EPOLLIN` at each use would be slower.
 IN, OUT, ENDED = 1, 4, 0x18
@@ -54,6 +79,21 @@ class Watched(Protocol):
     doWrite: Callable[[], Exception | None]
     readConnectionLost: Callable[[Failure], None]
     connectionLost: Callable[[Failure], None]
+
+
+class Reading:
+    """How much may be read from a connection. The compiled loop has a copy of its own."""
+
+    def __init__(self) -> None:
+        self.size = READ_SIZE
+        """Maximum number of bytes to read from a connection, in the batch that is being served."""
+
+    def divide(self, ready: int) -> None:
+        """Divide the bytes of a batch among the connections that are ready."""
+        self.size = max(MIN_READ_SIZE, min(READ_SIZE, BYTES_PER_BATCH // max(ready, 1)))
+
+
+reading = Reading()
 
 
 def py_serve_event(  # noqa: PLR0917 (positional: fastest for the compiled version)
@@ -118,7 +158,9 @@ def py_serve(  # noqa: PLR0917 (positional: fastest for the compiled version)
     Raises:
         OSError: the events cannot be read.
     """
-    for fd, what in epoll.poll(0, most):
+    events = epoll.poll(0, most)
+    reading.divide(len(events))
+    for fd, what in events:
         py_serve_event(fd, what, watched, fresh, other, failed, disconnect)
 
 

@@ -23,17 +23,14 @@ from twisted.python.failure import Failure
 
 from wsserver.wire import frames
 from wsserver.wire.accepting import AcceptGate, accept_connections
-from wsserver.wire.poller import IN, LOST, OUT, Poller
+from wsserver.wire.poller import IN, LOST, OUT, READ_SIZE, Poller, reading
 
 try:
     from wsserver.wire import tls
 except ImportError:  # pyOpenSSL is missing or incompatible: use Twisted's own TLS, if any
     tls = None  # type: ignore[assignment]
 
-__all__ = ["READ_SIZE", "PyWriteThrough", "TCPTransport", "UNIXTransport", "adopt"]
-
-READ_SIZE = 256 * 1024
-"""Maximum number of bytes read from a connection in one turn of the reactor."""
+__all__ = ["PyWriteThrough", "TCPTransport", "UNIXTransport", "adopt"]
 
 # One buffer for all reads: mapping and unmapping memory of this size for each read would double the cost of a read.
 _buffer = memoryview(bytearray(READ_SIZE))
@@ -61,7 +58,7 @@ class PyWriteThrough:
 
     def doRead(self) -> Exception | None:
         """
-        Read at most `READ_SIZE` bytes and pass them to the protocol.
+        Read at most `Reading.size` bytes and pass them to the protocol.
 
         Returns:
             Why the connection has ended; None if it has not.
@@ -107,7 +104,7 @@ class _WriteThrough(_FastBase):
         if self._aborting:
             return None
         try:
-            size = self.socket.recv_into(_buffer)
+            size = self.socket.recv_into(_buffer, reading.size)
         except BlockingIOError:
             return None
         except OSError:

@@ -52,8 +52,8 @@ from zope.interface.verify import verifyObject
 
 from wsserver.wire import poller as poller_module
 from wsserver.wire.accepting import AcceptGate
-from wsserver.wire.poller import Poller
-from wsserver.wire.transport import READ_SIZE, TCPTransport, UNIXTransport, adopt
+from wsserver.wire.poller import BYTES_PER_BATCH, MIN_READ_SIZE, READ_SIZE, Poller
+from wsserver.wire.transport import TCPTransport, UNIXTransport, adopt
 
 pytestmark = pytest.mark.kernel
 
@@ -441,12 +441,13 @@ class Wire:
         kind: "tcp" or "unix".
         protocol: the protocol to connect.
         twin: the module with the transports.
+        poller: the poller of another wire, to share it; None for one of its own.
     """
 
-    def __init__(self, kind, protocol, twin):
+    def __init__(self, kind, protocol, twin, poller=None):
         self.kind = kind
         self.reactor = FakeReactor()
-        self.poller = Poller(self.reactor)
+        self.poller = poller or Poller(self.reactor)
         self.protocol = protocol
         if kind == "tcp":
             with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -524,8 +525,8 @@ def connect(twin):
     """Return a function that makes connections."""
     wires = []
 
-    def make(kind, protocol=None):
-        wires.append(Wire(kind, protocol or Recorder(), twin))
+    def make(kind, protocol=None, poller=None):
+        wires.append(Wire(kind, protocol or Recorder(), twin, poller))
         return wires[-1]
 
     yield make
@@ -716,6 +717,22 @@ class ReadTests:
         wire.turn(100)
         assert max(len(part) for part in wire.protocol.received) <= READ_SIZE
         assert b"".join(wire.protocol.received) == data
+
+    @pytest.mark.parametrize(("count", "size"), [(8, READ_SIZE), (64, BYTES_PER_BATCH // 64), (400, MIN_READ_SIZE)])
+    def test_reads_less_of_each_connection_the_more_are_ready(self, connect, count, size):
+        """A turn must not be the longer the more connections flood the server."""
+        wires = [connect("tcp")]
+        wires += [connect("tcp", poller=wires[0].poller) for _ in range(count - 1)]
+        for wire in wires:
+            wire.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * READ_SIZE)
+            wire.peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * READ_SIZE)
+            with contextlib.suppress(BlockingIOError):
+                for _ in range(100):
+                    wire.peer.send(bytes(8192))
+        wires[0].turn()
+        read = [sum(map(len, wire.protocol.received)) for wire in wires]
+        assert max(read) == size
+        assert min(read) > 0
 
     def test_received_data_is_unchanged_by_a_read_of_another_connection(self, wire, connect):
         """All connections share one read buffer."""
