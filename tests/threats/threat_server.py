@@ -92,7 +92,8 @@ class ThreatServer:
 
     def _has_started(self, before: int) -> bool:
         assert self.process.poll() is None, f"the server has ended:\n{self.log()[-3000:]}"
-        return self.log().count("the page is at") > before or "listening on" in self.log()
+        # The probe is attached, too, and has opened its file.
+        return self.log().count("the page is at") > before and self.lag_position() > 0
 
     @property
     def pid(self) -> int:
