@@ -144,7 +144,7 @@ def statuses_of(server, data):
 
 @pytest.fixture(scope="module")
 def strict(start_module_server):
-    return start_module_server("--catch-all", "off")
+    return start_module_server("--catch-all", "off", "--log-max-rate", "0")
 
 
 def test_t05_every_request_is_read_in_one_way(strict, figures):

@@ -43,7 +43,7 @@ def test_t18_subscribers_that_do_not_read_are_closed(start_server, figures, full
     """Subscribers that do not read are closed within seconds, cost at most 1 MiB each, and the others lose nothing."""
     from multiprocessing import Pipe
 
-    server = start_server("--channel-allow", "*", "--history-size", "0", message_limit=None)
+    server = start_server("--channel-allow", "*", "--history-size", "0", "--log-max-rate", "0", message_limit=None)
     count, stuck, size, rate = (990, 10, 10_000, 15) if full else (190, 10, 30_000, 20)
     ours, theirs = Pipe()
     with unaffected(server, figures), Attacker(subscribe, server.port, count, 120, theirs) as good:

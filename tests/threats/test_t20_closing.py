@@ -12,7 +12,7 @@ CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 4999]
 
 @pytest.fixture(scope="module")
 def shared(start_module_server):
-    return start_module_server("--catch-all", "on")
+    return start_module_server("--catch-all", "on", "--log-max-rate", "0")
 
 
 def test_t20_every_code_comes_back(shared, figures):

@@ -75,8 +75,9 @@ def exercise(port, operations, seed):
     return done
 
 
-def test_t23_every_byte_arrives_in_its_place(server, figures, full):
+def test_t23_every_byte_arrives_in_its_place(start_server, figures, full):
     """Through a million random sends, receives and resets, with full buffers, no byte is lost, doubled or moved."""
+    server = start_server("--log-max-rate", "0")
     before = server.descriptors()
     with Attacker(exercise, server.port, 1_000_000 if full else 100_000, 23) as attacker:
         done = attacker.result(180)
