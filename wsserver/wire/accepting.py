@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from wsserver.logging import LINE
-from wsserver.wire.rates import Throttle
+from wsserver.wire.arrival_rates import Throttle
 
 __all__ = ["AcceptGate", "accept_connections"]
 

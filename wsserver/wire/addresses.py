@@ -12,9 +12,9 @@ from http import HTTPStatus
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress
 
+from wsserver.wire.arrival_rates import KeyedRates
 from wsserver.wire.counters import Counters
 from wsserver.wire.http11 import Refusal
-from wsserver.wire.rates import KeyedRates
 
 __all__ = ["BURST_SECONDS", "MAX_ADDRESSES", "AddressLimits", "address_key", "is_local"]
 

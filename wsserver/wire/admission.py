@@ -15,10 +15,10 @@ from twisted.logger import Logger
 from wsserver.config.settings import Settings
 from wsserver.wire.accepting import AcceptGate
 from wsserver.wire.addresses import AddressLimits
+from wsserver.wire.arrival_rates import Rate
 from wsserver.wire.connections import SocketSet
 from wsserver.wire.counters import Counters
 from wsserver.wire.http11 import Refusal, unavailable
-from wsserver.wire.rates import Rate
 
 __all__ = ["MAX_TURNED_AWAY", "SPARE_FILES", "TURNED_AWAY_PER_SECOND", "Admission"]
 

@@ -1,6 +1,6 @@
-"""Tests for wsserver/wire/rates.py: limits of events per second, and of log lines."""
+"""Tests for wsserver/wire/arrival_rates.py: limits of events per second, and of log lines."""
 
-from wsserver.wire.rates import KeyedRates, Rate, Throttle
+from wsserver.wire.arrival_rates import KeyedRates, Rate, Throttle
 
 
 class RateTests:
