@@ -57,6 +57,7 @@ from wsserver.hub.survey import Handlers, Survey
 from wsserver.hub.unshared import UnsharedBroker
 from wsserver.listening.inherited import InheritedSockets
 from wsserver.listening.ports import authority, is_loopback, is_secure, make_listeners
+from wsserver.listening.renewal import CertificateWatch
 from wsserver.typing import Path
 from wsserver.web.admin import metrics_disabled, public_check
 from wsserver.web.api import API
@@ -233,6 +234,9 @@ class WebSocketService(Service):
         self._lag: LagMeter | None = None
         paths["/metrics"] = self._metrics(api) if settings.metrics == "on" else metrics_disabled
         self._listeners = make_listeners(settings, reactor, inherited)
+        self._renewal = CertificateWatch(
+            [one.certificates for one in self._listeners if one.certificates is not None], reactor
+        )
         self._poller: Poller | None = None
         self._stopping: Shutdown | None = None
         self.ports: list[IListeningPort] = []
@@ -348,6 +352,7 @@ class WebSocketService(Service):
         super().startService()
         if not self.ports:
             self._listen()
+        self._renewal.start()
         self.hub.broker.start()
         if self._occupancy is not None:
             self._occupancy.start()
@@ -373,6 +378,7 @@ class WebSocketService(Service):
         ports, self.ports = self.ports, []
         self._gate.clear()
         closed = [maybeDeferred(port.stopListening) for port in ports]
+        self._renewal.stop()
         self.frontend.stopping = self.connections.stopping = True
         self._stopping = Shutdown(self.connections, self.frontend, self._reactor, self.settings.drain_timeout)
         yield from closed

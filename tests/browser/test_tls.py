@@ -4,6 +4,7 @@ import pytest
 from person import EVERYTHING, Complaints, ServerPage
 from ports import free_port
 from processes import running_server
+from waiting import wait_until
 
 KEY = "k" * 32
 
@@ -45,3 +46,27 @@ def test_logs_the_alert_of_a_browser_that_does_not_trust_the_authority(chromium,
         context.close()
     log = (directory / "server.log").read_text()
     assert 'tls handshake failed reason="the client does not trust the certificate: alert certificate unknown"' in log
+
+
+def test_a_renewed_certificate_is_used_and_an_open_websocket_stays_open(trusting, authority, tmp_path):
+    """A page that is loaded after the renewal gets the new certificate, which expires later."""
+    own, port = authority.issue(tmp_path / "issued"), free_port()
+    directory = tmp_path / "server"
+    directory.mkdir()
+    with running_server(directory, port, "--tls-cert", str(own.fullchain), "--tls-key", str(own.privkey)):
+        page = trusting.new_context().new_page()
+        server_page = ServerPage(page, f"https://localhost:{port}", Complaints(page))
+        server_page.open()
+        server_page.connect_to("/echo")
+        renewed = authority.issue(tmp_path / "issued", days=15)
+        expected = renewed.certificate.not_valid_after_utc.timestamp()
+
+        def expires():
+            context = trusting.new_context()
+            try:
+                return context.new_page().goto(f"https://localhost:{port}/").security_details()["validTo"]
+            finally:
+                context.close()
+
+        wait_until(lambda: expires() == int(expected), "the new certificate")
+        server_page.expect_state("OPEN")

@@ -18,10 +18,11 @@ from wsserver.listening.endpoint_strings import BEHIND_PROXY, parse_endpoint
 from wsserver.listening.errors import describe_listen_error
 from wsserver.listening.inherited import InheritedSockets
 from wsserver.listening.proxy_protocol import ProxyFactory
+from wsserver.listening.renewal import CertificateSource
 from wsserver.listening.tls import parse_tls_endpoint, tls_of_settings
 from wsserver.listening.unix_socket import SocketInUse, stale_socket_removed
 from wsserver.wire.frontend import FrontendFactory
-from wsserver.wire.tls_server import ConnectionCreator, TLSServerFactory
+from wsserver.wire.tls_server import TLSServerFactory
 
 __all__ = ["BACKLOG", "Listener", "authority", "endpoint_strings", "is_loopback", "is_secure", "make_listeners", "tune"]
 
@@ -49,7 +50,7 @@ class Listener:
     Args:
         endpoint: a Twisted endpoint string.
         reactor: the reactor to listen with.
-        creator: creates the TLS connections if the endpoint is neither `ssl:` nor `tls:`; None to serve it without TLS.
+        certificates: the certificates if the endpoint is neither `ssl:` nor `tls:`; None to serve it without TLS.
         inherited: listens on a socket that this process has inherited, in place of the endpoint; None to open one.
 
     Raises:
@@ -60,13 +61,14 @@ class Listener:
         self,
         endpoint: str,
         reactor: Any,
-        creator: ConnectionCreator | None = None,
+        certificates: CertificateSource | None = None,
         inherited: IStreamServerEndpoint | None = None,
     ) -> None:
         self._text = endpoint
         self._reactor = reactor
         self._tls = parse_tls_endpoint(endpoint, reactor)
-        self._creator = self._tls[1] if self._tls is not None else creator
+        self.certificates = self._tls[1] if self._tls is not None else certificates
+        """The files of the certificates; None without TLS."""
         self._inherited = inherited
 
     def open(self, factory: FrontendFactory) -> IListeningPort:
@@ -110,8 +112,9 @@ class Listener:
 
     def _wrap(self, factory: FrontendFactory) -> IProtocolFactory:
         accepted: IProtocolFactory = factory
-        if self._creator is not None:
-            accepted = TLSServerFactory(self._creator, factory, self._reactor, factory.deadlines, factory.access_log)
+        if self.certificates is not None:
+            creator = self.certificates.creator
+            accepted = TLSServerFactory(creator, factory, self._reactor, factory.deadlines, factory.access_log)
         if self._text.startswith(BEHIND_PROXY):
             return ProxyFactory(accepted, factory.access_log, factory.proxies)
         return accepted
@@ -130,9 +133,9 @@ def make_listeners(settings: Settings, reactor: Any, inherited: InheritedSockets
         SettingError: the TLS options are invalid.
         ListenError: an endpoint string with TLS is invalid.
     """
-    creator = tls_of_settings(settings)
+    certificates = tls_of_settings(settings)
     return [
-        Listener(text, reactor, creator, inherited.endpoint(index) if inherited is not None else None)
+        Listener(text, reactor, certificates, inherited.endpoint(index) if inherited is not None else None)
         for index, text in enumerate(endpoint_strings(settings))
     ]
 

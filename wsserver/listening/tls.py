@@ -21,29 +21,31 @@ from wsserver.config.parsers import an_integer
 from wsserver.config.settings import Settings
 from wsserver.errors import ListenError, SettingError
 from wsserver.listening.endpoint_strings import BEHIND_PROXY, parse_endpoint
+from wsserver.listening.renewal import CertificateSource, Loaded
 from wsserver.logging import LINE
 from wsserver.wire.certificates import (
     CertificateError,
     ServerCertificate,
     describe_validity,
+    find_files,
     read_chain,
     read_directory,
     read_server_certificate,
 )
-from wsserver.wire.tls_server import ConnectionCreator, make_context, select_by_name
+from wsserver.wire.tls_server import make_context, select_by_name
 
 __all__ = ["TLSEndpoint", "parse_tls_endpoint", "tls_of_settings"]
 
 # A module variable, because on a class Twisted replaces the namespace with the class's name.
 _log = Logger(namespace="wsserver")
 
-TLSEndpoint = tuple[IStreamServerEndpoint, ConnectionCreator]
-"""An endpoint that accepts TCP connections, and the creator of the TLS connections on them."""
+TLSEndpoint = tuple[IStreamServerEndpoint, CertificateSource]
+"""An endpoint that accepts TCP connections, and the certificates of the TLS connections on them."""
 
 
-def tls_of_settings(settings: Settings) -> ConnectionCreator | None:
+def tls_of_settings(settings: Settings) -> CertificateSource | None:
     """
-    Return the creator of TLS connections for `--interface` and `--port`; None without `--tls-cert`.
+    Return the certificate for `--interface` and `--port`; None without `--tls-cert`.
 
     Raises:
         SettingError: a file cannot be used, `--tls-key` is given without `--tls-cert`, or `--tls-cert` with `--listen`.
@@ -57,11 +59,15 @@ def tls_of_settings(settings: Settings) -> ConnectionCreator | None:
             "--tls-cert",
             "applies only to --interface and --port; with --listen, use ssl:PORT:privateKey=FILE:certKey=FILE",
         )
-    try:
-        certificate = read_server_certificate(settings.tls_cert, settings.tls_key)
-        return ConnectionCreator(_context(certificate, settings.tls_cert))
-    except CertificateError as error:
-        raise SettingError("--tls-key" if error.of_key else "--tls-cert", str(error)) from None
+    cert, key = settings.tls_cert, settings.tls_key
+
+    def load() -> Loaded:
+        try:
+            return _load(read_server_certificate(cert, key), cert)
+        except CertificateError as error:
+            raise SettingError("--tls-key" if error.of_key else "--tls-cert", str(error)) from None
+
+    return CertificateSource(cert, lambda: (cert, key) if key else (cert,), load)
 
 
 def parse_tls_endpoint(text: str, reactor: Any) -> TLSEndpoint | None:
@@ -73,7 +79,7 @@ def parse_tls_endpoint(text: str, reactor: Any) -> TLSEndpoint | None:
         reactor: the reactor to listen with.
 
     Returns:
-        The endpoint and the creator of its TLS connections; None if the string is of another kind.
+        The endpoint and its certificates; None if the string is of another kind.
 
     Raises:
         ListenError: a parameter is missing or invalid, or a file cannot be used.
@@ -85,13 +91,14 @@ def parse_tls_endpoint(text: str, reactor: Any) -> TLSEndpoint | None:
     if parser is None:
         return None
     try:
-        bound = inspect.signature(parser).bind(reactor, *where.arguments, **where.options)
+        bound = inspect.signature(parser).bind(text, reactor, *where.arguments, **where.options)
         return parser(*bound.args, **bound.kwargs)
     except (CertificateError, TypeError, ValueError) as error:
         raise ListenError(text, str(error)) from None
 
 
 def _parse_ssl(  # noqa: PLR0917 (Twisted accepts all of them by position too)
+    text: str,
     reactor: Any,
     port: str,
     privateKey: str = "server.pem",
@@ -105,28 +112,56 @@ def _parse_ssl(  # noqa: PLR0917 (Twisted accepts all of them by position too)
     numbers = _numbers(port, backlog)
     if sslmethod:
         raise ValueError("sslmethod is not supported: the server speaks TLS 1.2 and newer")
-    names = {False: "certKey", True: "privateKey"} if certKey else {False: "privateKey", True: "privateKey"}
+    files = [file for file in (certKey, privateKey, extraCertChain, dhParameters) if file]
+
+    def load() -> Loaded:
+        certificate = _read_pair(certKey, privateKey)
+        if extraCertChain:
+            more = [c for c in _named("extraCertChain", read_chain, extraCertChain) if c not in certificate.chain]
+            certificate = ServerCertificate((*certificate.chain, *more), certificate.key)
+        return _load(certificate, certKey or privateKey, dhParameters)
+
+    source = CertificateSource(certKey or privateKey, lambda: files, _for_endpoint(text, load))
+    return TCP4ServerEndpoint(reactor, *numbers, interface), source
+
+
+def _read_pair(certificate: str, key: str) -> ServerCertificate:
+    """Read the files of `certKey` and `privateKey`; without `certKey`, `privateKey` contains both."""
     try:
-        certificate = read_server_certificate(certKey or privateKey, privateKey if certKey else "")
+        return read_server_certificate(certificate or key, key if certificate else "")
     except CertificateError as error:
-        raise ValueError(f"{names[error.of_key]}: {error}") from None
-    if extraCertChain:
-        more = [c for c in _named("extraCertChain", read_chain, extraCertChain) if c not in certificate.chain]
-        certificate = ServerCertificate((*certificate.chain, *more), certificate.key)
-    context = _context(certificate, certKey or privateKey, dhParameters)
-    return TCP4ServerEndpoint(reactor, *numbers, interface), ConnectionCreator(context)
+        raise ValueError(f"{'certKey' if certificate and not error.of_key else 'privateKey'}: {error}") from None
 
 
-def _parse_tls(reactor: Any, path: str, port: str = "443", backlog: str = "50", interface: str = "::") -> TLSEndpoint:
+def _parse_tls(  # noqa: PLR0917
+    text: str, reactor: Any, path: str, port: str = "443", backlog: str = "50", interface: str = "::"
+) -> TLSEndpoint:
     numbers = _numbers(port, backlog)
-    found = [(names, _context(certificate, path)) for names, certificate in read_directory(path)]
+    source = CertificateSource(path, lambda: find_files(path), _for_endpoint(text, lambda: _load_directory(path)))
+    return TCP6ServerEndpoint(reactor, *numbers, interface), source
+
+
+def _load_directory(path: str) -> Loaded:
+    found = [(names, _load(certificate, path)) for names, certificate in read_directory(path)]
     contexts: dict[str, SSL.Context] = {}
-    for names, context in found:
+    for names, loaded in found:
         for name in names:
-            contexts.setdefault(name, context)
-    default = found[0][1]
+            contexts.setdefault(name, loaded.context)
+    default = found[0][1].context
     select_by_name(contexts, default)
-    return TCP6ServerEndpoint(reactor, *numbers, interface), ConnectionCreator(default)
+    return Loaded(default, min(loaded.expires for _, loaded in found))
+
+
+def _for_endpoint(text: str, load: Callable[[], Loaded]) -> Callable[[], Loaded]:
+    """Return a function that loads the files of an endpoint string, and names the string if they cannot be used."""
+
+    def load_or_name() -> Loaded:
+        try:
+            return load()
+        except (CertificateError, ValueError) as error:
+            raise ListenError(text, str(error)) from None
+
+    return load_or_name
 
 
 def _named(name: str, read: Callable[[str], Any], path: str) -> Any:
@@ -146,13 +181,13 @@ def _numbers(port: str, backlog: str) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def _context(certificate: ServerCertificate, path: str, dh_parameters: str = "") -> SSL.Context:
+def _load(certificate: ServerCertificate, path: str, dh_parameters: str = "") -> Loaded:
     problem = describe_validity(certificate.chain[0], datetime.now(UTC))
     if problem is not None:
         line = f"invalid certificate file={json.dumps(path)} reason={json.dumps(problem)}"
         _log.warn(LINE, line=line, file=path, reason=problem)
     try:
-        return make_context(certificate, dh_parameters)
+        return Loaded(make_context(certificate, dh_parameters), certificate.chain[0].not_valid_after_utc)
     except SSL.Error as error:
         reason = error.args[0][0][-1] if error.args and error.args[0] else "unknown reason"
         where = f" or the parameters in {dh_parameters!r}" if dh_parameters else ""

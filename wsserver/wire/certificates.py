@@ -21,6 +21,7 @@ __all__ = [
     "CertificateError",
     "ServerCertificate",
     "describe_validity",
+    "find_files",
     "read_chain",
     "read_directory",
     "read_server_certificate",
@@ -29,6 +30,7 @@ __all__ = [
 MAX_FILE = 1024 * 1024
 """Maximum size of a PEM file, in bytes."""
 
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _KEY = re.compile(rb"-----BEGIN ((?:[A-Z]+ )?PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 
@@ -87,7 +89,14 @@ def read_chain(path: str) -> tuple[x509.Certificate, ...]:
     blocks = _CERTIFICATE.findall(data)
     if not blocks:
         raise CertificateError(f"{path!r} contains no certificate in PEM format (-----BEGIN CERTIFICATE-----)")
+    if len(blocks) != data.count(_BEGIN):
+        raise CertificateError(f"{path!r} ends within a certificate")
     return tuple(_parse_certificate(block, path, number) for number, block in enumerate(blocks, 1))
+
+
+def find_files(path: str) -> list[str]:
+    """Return the paths of the files that `read_directory` reads."""
+    return [str(file) for file in sorted(Path(path).rglob("*.pem"))]
 
 
 def read_directory(path: str) -> list[tuple[frozenset[str], ServerCertificate]]:
@@ -111,12 +120,12 @@ def read_directory(path: str) -> list[tuple[frozenset[str], ServerCertificate]]:
         raise CertificateError(f"{path!r} is not a directory")
     certificates: list[x509.Certificate] = []
     keys: list[Any] = []
-    for file in sorted(Path(path).rglob("*.pem")):
-        data = _read(str(file), of_key=False)
+    for file in find_files(path):
+        data = _read(file, of_key=False)
         certificates += [
-            _parse_certificate(block, str(file), number) for number, block in enumerate(_CERTIFICATE.findall(data), 1)
+            _parse_certificate(block, file, number) for number, block in enumerate(_CERTIFICATE.findall(data), 1)
         ]
-        keys += _parse_keys(data, str(file))
+        keys += _parse_keys(data, file)
     found = [
         (_host_names(own), ServerCertificate(tuple(_complete_chain(own, certificates)), key))
         for key in keys

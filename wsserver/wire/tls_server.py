@@ -140,11 +140,12 @@ class ConnectionCreator:
     """
 
     def __init__(self, context: SSL.Context) -> None:
-        self._context = context
+        self.context = context
+        """The context of new connections. It is replaced when the certificate is renewed."""
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: ARG002
         """Return a new OpenSSL connection object for an accepted connection; called by Twisted."""
-        return SSL.Connection(self._context)
+        return SSL.Connection(self.context)
 
 
 class TLSServerFactory(TLSMemoryBIOFactory):
