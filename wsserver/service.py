@@ -20,6 +20,7 @@ To run the server inside your own Twisted application:
 
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.application.service import Service
@@ -57,6 +58,7 @@ from wsserver.hub.survey import Handlers, Survey
 from wsserver.hub.unshared import UnsharedBroker
 from wsserver.listening.inherited import InheritedSockets
 from wsserver.listening.ports import authority, is_loopback, is_secure, make_listeners
+from wsserver.listening.reload import Parts, Reload
 from wsserver.listening.renewal import CertificateWatch
 from wsserver.typing import Path
 from wsserver.web.admin import metrics_disabled, public_check
@@ -154,6 +156,7 @@ class WebSocketService(Service):
         self._reactor = reactor
         self.connections = ServerFactory(settings, reactor)
         table = collect(getPlugins(ICommand) if commands is None else commands)
+        self._loopback_only = False
         broker = _broker(settings, reactor, now)
         self.hub = Hub(broker, reactor, Rules.from_settings(settings))
         """The channels. To publish from your application, call `hub.publish(channel, data)`."""
@@ -171,7 +174,8 @@ class WebSocketService(Service):
         broker.deliver_to(self.hub, on_control=self._survey.on_message)
         self.management = Management(self._survey)
         """The operations of the HTTP API on connections and channels, in all server processes."""
-        self.hooks: Hooks = HTTPHooks.from_settings(settings, reactor)
+        hooks = HTTPHooks.from_settings(settings, reactor)
+        self.hooks: Hooks = hooks
         """Sends the webhook requests to the backend."""
         self._occupancy = self._report_occupancy(settings) if settings.hook_channel else None
         tokens, self._jwks = tokens_of(settings, reactor, broker.consume)
@@ -185,17 +189,19 @@ class WebSocketService(Service):
             insecure=settings.insecure,
         )
         """Decides which clients may subscribe to which channels."""
-        self.endpoints = Router(
-            settings,
-            self.connections,
-            self.hub,
-            self.authorizer,
-            reactor,
+        make_router = partial(
+            Router,
+            factory=self.connections,
+            hub=self.hub,
+            authorizer=self.authorizer,
+            clock=reactor,
             now=now,
             commands=table,
             application_endpoints=endpoints or {},
             service=self,
+            started=reactor.seconds(),
         )
+        self.endpoints = make_router(settings)
         self._gate = AcceptGate(reactor)
         emulation = Emulation(sessions, self._survey, broker.node)
         centrifuge = CentrifugeHTTP(emulation, self.connections, self.authorizer, self.endpoints.centrifuge)
@@ -203,21 +209,22 @@ class WebSocketService(Service):
             lambda: self.frontend.policy, settings.api_origin, refuse_calls=settings.api_insecure
         )
         access_log = self.connections.access_log
-        api = self._api()
+        api, self._sse = self._api(), self._events()
         paths: dict[str, Handler] = {**centrifuge.paths}
         pages = PageSite(self._root(table), reactor, cross_origin, access_log)
+        http = HTTPServer(
+            api,
+            paths,
+            pages,
+            cross_origin,
+            access_log=access_log,
+            reactor=reactor,
+            keepalive_timeout=settings.keepalive_timeout,
+        )
         self.frontend = FrontendFactory(
             find=self.endpoints.find,
             policy=Policy.of(settings, loopback_only=False),
-            http=HTTPServer(
-                api,
-                paths,
-                pages,
-                cross_origin,
-                access_log=access_log,
-                reactor=reactor,
-                keepalive_timeout=settings.keepalive_timeout,
-            ).connection,
+            http=http.connection,
             response_headers=lambda request: cross_origin.headers(describe_request(request)),
             sockets=self.connections.sockets,
             admission=Admission.from_settings(settings, self.connections, self._gate),
@@ -236,6 +243,22 @@ class WebSocketService(Service):
         self._listeners = make_listeners(settings, reactor, inherited)
         self._renewal = CertificateWatch(
             [one.certificates for one in self._listeners if one.certificates is not None], reactor
+        )
+        self._parts = Parts(
+            connections=self.connections,
+            hub=self.hub,
+            hooks=hooks,
+            authorizer=self.authorizer,
+            listeners=self._listeners,
+            api=api,
+            events=self._sse,
+            cross_origin=cross_origin,
+            http=http,
+            centrifuge=centrifuge,
+            frontend=self.frontend,
+            make_router=make_router,
+            make_tokens=lambda settings, jwks: tokens_of(settings, reactor, broker.consume, jwks),
+            reactor=reactor,
         )
         self._poller: Poller | None = None
         self._stopping: Shutdown | None = None
@@ -268,7 +291,7 @@ class WebSocketService(Service):
         return Root(
             pages,
             self.endpoints.paths,
-            sse=self._events(),
+            sse=self._sse,
             probes={b"ready": Probe("ready", self.problem), b"health": Probe("alive", lambda: None)},
             speaks_websocket=lambda path: not isinstance(self.endpoints.find(Path(path), {}), Refusal),
         )
@@ -400,6 +423,39 @@ class WebSocketService(Service):
             self._poller.stop()
             self._poller = None
 
+    def reload(self, settings: Settings) -> tuple[str, ...]:
+        """
+        Change the options of the running server; no connection is closed.
+
+        Keys, origins, hooks and permissions apply at once, also to open connections; limits apply to new connections.
+        Subscriptions that a client has stay, even if it could not subscribe again. If an option is invalid, nothing is
+        changed.
+
+        Args:
+            settings: all options. Those that need a restart keep their values.
+
+        Returns:
+            The flags of the options that differ, but need a restart.
+
+        Raises:
+            SettingError: an option is invalid, or cannot be combined with another one.
+            ListenError: a certificate of an endpoint string cannot be used.
+        """
+        is_local = self._loopback_only or not self.ports
+        change = Reload(self._parts, self.settings, settings, self._jwks, loopback_only=is_local)
+        self.settings, self.endpoints = change.settings, change.apply()
+        if change.jwks is not self._jwks:
+            self._change_jwks(change.jwks)
+        self._set_reach(loopback_only=self._loopback_only)
+        return change.unchanged
+
+    def _change_jwks(self, jwks: "JWKS | None") -> None:
+        if self._jwks is not None:
+            self._jwks.stop()
+        self._jwks = jwks
+        if jwks is not None and self.running:
+            jwks.start()
+
     def abort(self) -> None:
         """Drop the connections that `stopService` still waits for. Does nothing before `stopService`."""
         if self._stopping is not None:
@@ -456,6 +512,7 @@ class WebSocketService(Service):
 
     def _set_reach(self, *, loopback_only: bool) -> None:
         """Replace the rules that depend on who can reach the server; until it listens, assume that all can."""
+        self._loopback_only = loopback_only
         self.frontend.policy = Policy.of(self.settings, loopback_only=loopback_only)
         self.authorizer.access = Access(self.hub.rules, loopback_only)
         self.endpoints.catch_all = decide_catch_all(self.settings, loopback_only=loopback_only)
@@ -496,7 +553,10 @@ def _broker(settings: Settings, reactor: Any, now: Callable[[], float]) -> Broke
 
 
 def tokens_of(
-    settings: Settings, reactor: Any, consume: "Callable[[str, float], Deferred[bool]] | None" = None
+    settings: Settings,
+    reactor: Any,
+    consume: "Callable[[str, float], Deferred[bool]] | None" = None,
+    current: "JWKS | None" = None,
 ) -> "tuple[Tokens | None, JWKS | None]":
     """
     Build the verifier of client tokens from the options.
@@ -505,6 +565,7 @@ def tokens_of(
         settings: the server's options.
         reactor: the reactor on which the JWKS is fetched.
         consume: consumes one-time tokens, see `Tokens`.
+        current: the fetcher that a running server uses; see `make_tokens`.
 
     Returns:
         The verifier, or None if the options name no key; and the JWKS fetcher, which the caller starts and stops, or
@@ -521,4 +582,4 @@ def tokens_of(
     # PyJWT is an optional dependency.
     from wsserver.auth.jwks import make_tokens  # noqa: PLC0415
 
-    return make_tokens(settings, reactor, consume)
+    return make_tokens(settings, reactor, consume, current)

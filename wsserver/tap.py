@@ -30,6 +30,7 @@ from wsserver.process.exit import complain, die, die_by
 from wsserver.process.log import log_settings
 from wsserver.process.notify import Notifier
 from wsserver.process.pidfile import PidFileError, remove_stale_pid_file
+from wsserver.process.reload import reload_options
 from wsserver.process.signals import handle_signals
 from wsserver.process.supervisor import Supervisor, count_workers
 from wsserver.process.version import show_version
@@ -53,7 +54,8 @@ class Options(usage.Options):
 
     def opt_config(self, path: str) -> None:
         """Read options from this TOML file."""
-        self.config = path
+        # The working directory may be another one when the file is read again.
+        self.config = os.path.abspath(path)
 
     def opt_version(self) -> None:
         """Print the version and exit."""
@@ -82,11 +84,20 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Load the settings from flags, environment and file, and remove a stale pid file."""
         try:
-            self.settings = Settings.load(self.texts, os.environ, self.config)
+            self.settings = self.load()
             if self.parent is not None and self.parent.get("pidfile"):
                 remove_stale_pid_file(self.parent["pidfile"])
         except (WsserverError, PidFileError, OSError) as error:
             die(error)
+
+    def load(self) -> Settings:
+        """
+        Read the settings from flags, environment and file.
+
+        Raises:
+            SettingError: see `Settings.load`.
+        """
+        return Settings.load(self.texts, os.environ, self.config)
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the help text, with the options in groups."""
@@ -107,7 +118,7 @@ class Options(usage.Options):
             "(WSSERVER_MAX_MESSAGE_SIZE). Flags override environment variables, which override the file. SIZE is in "
             "bytes or has a unit: 500B, 64KiB, 1MiB. TIME is in seconds or has a unit: 500ms, 25s, 2m, 1h. An option "
             "marked [repeatable] can be given several times; its environment variable takes the values separated by "
-            "spaces."
+            "spaces. SIGHUP makes a running server read its options again, except for those marked [restart]."
         )
         lines += ["", *textwrap.wrap(more, width)]
         return "\n".join(lines) + "\n"
@@ -127,6 +138,7 @@ def _help_lines(option: Option, width: int) -> list[str]:
     default = option.show_default()
     notes = [f"[default: {default}]"] if default and not option.is_flag else []
     notes += ["[repeatable]"] if option.many else []
+    notes += [] if option.reload else ["[restart]"]
     flag = option.flag if option.is_flag else f"{option.flag} {option.metavar}"
     return _wrap(flag, " ".join([option.help, *notes]), width)
 
@@ -174,6 +186,7 @@ def makeService(options: Options) -> "TwistdService | TwistdSupervisor":
         service = _build(options, reactor)
     except WsserverError as error:
         die(error)
+    service.options = options
     service.notifier = Notifier(reactor)
     service.twistd = options.parent
     if options.parent is not None and not options.parent.get("nodaemon", True):
@@ -225,6 +238,8 @@ class _Twistd:
 
     settings: Settings
     twistd: usage.Options | None = None
+    options: Options
+    """The command line, from which SIGHUP loads the settings again."""
     notifier: Notifier
 
     def setServiceParent(self, parent: Any) -> None:
@@ -241,7 +256,7 @@ class TwistdService(_Twistd, WebSocketService):
     def startService(self) -> None:
         """Start the service and the handling of signals, as described in `wsserver.process.signals`."""
         super().startService()
-        handle_signals(self._reactor, self.abort)
+        handle_signals(self._reactor, self.abort, self.reload_options)
         # Not before the reactor runs: until then, a signal would end the process.
         self._reactor.callWhenRunning(self.notifier.ready)
 
@@ -250,6 +265,10 @@ class TwistdService(_Twistd, WebSocketService):
         self.notifier.stopping()
         return super().stopService()
 
+    def reload_options(self) -> None:
+        """Read the options again, and change to them; see `wsserver.process.reload`."""
+        reload_options(self.options.load, self.reload)
+
 
 class TwistdSupervisor(_Twistd, Supervisor):
     """The supervisor as twistd runs it: it also handles signals, and notifies the service manager."""
@@ -257,7 +276,7 @@ class TwistdSupervisor(_Twistd, Supervisor):
     def startService(self) -> None:
         """Start the service and the handling of signals, as described in `wsserver.process.signals`."""
         super().startService()
-        handle_signals(self._reactor, self.abort)
+        handle_signals(self._reactor, self.abort, self.reload)
         self.when_started.addCallback(lambda _: self.notifier.ready())
 
     def stopService(self) -> Deferred[None]:

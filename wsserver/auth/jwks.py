@@ -58,8 +58,9 @@ class JWKS:
     """
 
     def __init__(self, url: str, take: Callable[[Iterable[Key]], None], reactor: Any) -> None:
-        self._url = url
+        self.url = url
         self._take = take
+        self._keys: tuple[Key, ...] | None = None
         self._reactor: IReactorTime = reactor
         self._agent = Agent(reactor, connectTimeout=TIMEOUT, pool=QuietConnectionPool(reactor, persistent=False))
         self._running = False
@@ -72,6 +73,12 @@ class JWKS:
         """Why no set has been fetched yet; None after the first successful fetch, because that set remains in use."""
         self._ended: float | None = None
         """The reactor's time at the end of the last fetch."""
+
+    def pass_to(self, take: Callable[[Iterable[Key]], None]) -> None:
+        """Call another function with the keys that were fetched last, and with those of each further set."""
+        self._take = take
+        if self._keys is not None:
+            take(self._keys)
 
     def start(self) -> None:
         """Fetch the set now, and from then on at intervals."""
@@ -111,13 +118,14 @@ class JWKS:
         self._timer = None
         headers = Headers({b"accept": [b"application/jwk-set+json, application/json"], b"user-agent": [b"wsserver"]})
         # Redirects are not followed: keys are accepted only from the configured URL.
-        fetching: Deferred[Any] = self._agent.request(b"GET", self._url.encode("ascii"), headers)
+        fetching: Deferred[Any] = self._agent.request(b"GET", self.url.encode("ascii"), headers)
         self._fetching = fetching
         fetching.addCallback(_read).addTimeout(TIMEOUT, self._reactor).addCallback(self._on_document)
         fetching.addErrback(self._on_failure).addBoth(self._on_end)
 
     def _on_document(self, body: bytes) -> None:
-        self._take(parse_set(body))
+        self._keys = tuple(parse_set(body))
+        self._take(self._keys)
         self._last_succeeded = True
         self.problem = None
 
@@ -128,7 +136,7 @@ class JWKS:
             self.problem = f"the token keys cannot be fetched: {why}"
         if self._running:
             # Without the query, which may contain a secret.
-            where = self._url.partition("?")[0]
+            where = self.url.partition("?")[0]
             _log.warn("fetching the token keys failed url={url} reason={reason}", url=where, reason=quote(why, 200))
 
     def _on_end(self, _: object) -> None:
@@ -142,7 +150,10 @@ class JWKS:
 
 
 def make_tokens(
-    settings: Settings, reactor: Any, consume: "Callable[[str, float], Deferred[bool]] | None"
+    settings: Settings,
+    reactor: Any,
+    consume: "Callable[[str, float], Deferred[bool]] | None",
+    current: JWKS | None = None,
 ) -> tuple[Tokens, JWKS | None]:
     """
     Create the object that verifies tokens and, if the options name a key set, the object that fetches it.
@@ -152,6 +163,8 @@ def make_tokens(
         reactor: makes connections and timers.
         consume: records the use of a one-time token, see `wsserver.hub.broker.Broker.consume`; None to accept one-time
             tokens any number of times.
+        current: the fetcher that a running server uses. It is returned if its URL is still the same; the caller must
+            then pass its keys to the verifier, see `JWKS.pass_to`.
 
     Returns:
         The verifier and the fetcher. The caller must start and stop the fetcher, which is None without a key set.
@@ -163,7 +176,8 @@ def make_tokens(
     terms = Terms(settings.token_audience, settings.token_issuer, settings.token_leeway, settings.token_no_expiry)
     if not settings.token_jwks_url:
         return Tokens(keys, terms, time, consume=consume), None
-    jwks = JWKS(settings.token_jwks_url, keys.take, reactor)
+    same = current is not None and current.url == settings.token_jwks_url
+    jwks = current if current is not None and same else JWKS(settings.token_jwks_url, keys.take, reactor)
     return Tokens(keys, terms, time, jwks.refetch, consume), jwks
 
 

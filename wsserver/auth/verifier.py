@@ -42,7 +42,7 @@ class Tokens:
         refetch: "Callable[[], Deferred[bool]] | None" = None,
         consume: "Callable[[str, float], Deferred[bool]] | None" = None,
     ) -> None:
-        self._keys = keys
+        self.keys = keys
         self._terms = terms
         self._now = now
         self._refetch = refetch
@@ -61,12 +61,12 @@ class Tokens:
         return self._check(verify_any, token)
 
     def _check(self, verify: Callable[[str, Keys, float, Terms], Any], token: str) -> "Deferred[Any]":
-        found = verify(token, self._keys, self._now(), self._terms)
+        found = verify(token, self.keys, self._now(), self._terms)
         if self._refetch is None or not isinstance(found, Refused) or found.cause is not Cause.UNKNOWN_KEY:
             return self._consume(found)
 
         def check_again(complete: bool) -> Any:
-            found = verify(token, self._keys, self._now(), self._terms)
+            found = verify(token, self.keys, self._now(), self._terms)
             if not complete and isinstance(found, Refused) and found.cause is Cause.UNKNOWN_KEY:
                 return Refused("the token keys cannot be fetched; retry later", Cause.UNAVAILABLE)
             return self._consume(found)

@@ -60,6 +60,7 @@ class ChannelSettings(LimitSettings):
         "to all channels if the server listens on loopback only, and otherwise to none.",
         metavar="PATTERN",
         many=True,
+        reload=True,
     )
     channel_format: str = option(
         CHANNELS,
@@ -69,6 +70,7 @@ class ChannelSettings(LimitSettings):
         "data as published. json: an object with the channel, the data and the position. redis: an array with the "
         "channel and the data.",
         metavar="raw|json|redis",
+        reload=True,
     )
     # Precedents: Centrifugo 1 MB, uWebSockets 64 KiB.
     max_queued_bytes: int = option(
@@ -78,6 +80,7 @@ class ChannelSettings(LimitSettings):
         "Maximum size of the publications queued for a client that reads too slowly; beyond this, --slow applies.",
         metavar="SIZE",
         show=show_size,
+        reload=True,
     )
     slow: str = option(
         CHANNELS,
@@ -88,6 +91,7 @@ class ChannelSettings(LimitSettings):
         "publication of each channel, even below this limit. The client gets a gap notice in place of the dropped "
         "publications.",
         metavar="close|drop-oldest|latest",
+        reload=True,
     )
     gap: str = option(
         CHANNELS,
@@ -96,6 +100,7 @@ class ChannelSettings(LimitSettings):
         "What to do if a client may have missed publications, for example after an outage of Redis: send the message "
         '{"event":"gap","channel":...} (notice), or close the connection with 1012 (close).',
         metavar="notice|close",
+        reload=True,
     )
     # Precedents: Centrifugo's examples 100 and 300s, nchan 10 messages and an hour.
     history_size: int = option(
@@ -105,6 +110,7 @@ class ChannelSettings(LimitSettings):
         "Maximum number of publications that the server keeps for each channel. A client that reconnects receives "
         "those that it missed. 0 disables history.",
         metavar="N",
+        reload=True,
     )
     history_ttl: float = option(
         CHANNELS,
@@ -113,6 +119,7 @@ class ChannelSettings(LimitSettings):
         "How long the server keeps the history of a channel after its last publication.",
         metavar="TIME",
         show=show_duration,
+        reload=True,
     )
     channel_publish: tuple[str, ...] = option(
         CHANNELS,
@@ -122,6 +129,7 @@ class ChannelSettings(LimitSettings):
         "publications only from your backend, and from clients that a token or a hook permits to publish.",
         metavar="PATTERN",
         many=True,
+        reload=True,
     )
     channel_presence: tuple[str, ...] = option(
         CHANNELS,
@@ -130,6 +138,7 @@ class ChannelSettings(LimitSettings):
         "Channel or pattern for which the server keeps presence: the list of the subscribed Centrifuge clients.",
         metavar="PATTERN",
         many=True,
+        reload=True,
     )
     personal_channel: str = option(
         CHANNELS,
@@ -139,6 +148,7 @@ class ChannelSettings(LimitSettings):
         "user ID to the channel whose name is this prefix and the ID, such as user:#42. Without this option, there are "
         "no personal channels.",
         metavar="PREFIX",
+        reload=True,
     )
     api_key: str = option(
         _API,
@@ -148,6 +158,7 @@ class ChannelSettings(LimitSettings):
         "it, the API is disabled.",
         metavar="KEY",
         secret=True,
+        reload=True,
     )
     api_insecure: bool = option(
         _API,
@@ -155,6 +166,7 @@ class ChannelSettings(LimitSettings):
         False,
         "Accept calls of the HTTP API without a key. Only for development: the server does not start if it listens "
         "beyond loopback, and refuses calls from pages of other origins.",
+        reload=True,
     )
     api_origin: tuple[str, ...] = option(
         _API,
@@ -164,6 +176,7 @@ class ChannelSettings(LimitSettings):
         "every operation.",
         metavar="ORIGIN",
         many=True,
+        reload=True,
     )
     api_errors: str = option(
         _API,
@@ -172,6 +185,7 @@ class ChannelSettings(LimitSettings):
         "How the HTTP API reports errors: with an error in the body and an HTTP status such as 400 (status), or with "
         "an error in the body and the status 200, as Centrifugo's client libraries expect (body).",
         metavar="status|body",
+        reload=True,
     )
     hook_connect: str = option(
         _HOOKS,
@@ -180,6 +194,7 @@ class ChannelSettings(LimitSettings):
         "URL of the connect hook: if a client has no token, the server asks your backend whether it may connect, and "
         "who the user is. The request is a POST with JSON.",
         metavar="URL",
+        reload=True,
     )
     hook_subscribe: str = option(
         _HOOKS,
@@ -188,6 +203,7 @@ class ChannelSettings(LimitSettings):
         "URL of the subscribe hook: the server asks whether a client may subscribe to a channel that neither its token "
         "nor --channel-allow permits.",
         metavar="URL",
+        reload=True,
     )
     hook_publish: str = option(
         _HOOKS,
@@ -196,6 +212,7 @@ class ChannelSettings(LimitSettings):
         "URL of the publish hook: the server asks whether a client may publish to a channel that neither its token nor "
         "--channel-publish permits, and with which data.",
         metavar="URL",
+        reload=True,
     )
     hook_rpc: str = option(
         _HOOKS,
@@ -204,6 +221,7 @@ class ChannelSettings(LimitSettings):
         "URL of the RPC hook: your backend answers the calls that Centrifuge clients make with rpc(). Without it, they "
         "get error 108.",
         metavar="URL",
+        reload=True,
     )
     hook_message: str = option(
         _HOOKS,
@@ -212,6 +230,7 @@ class ChannelSettings(LimitSettings):
         "URL of the message hook: your backend receives the messages that Centrifuge clients send with send(). Without "
         "it, the server closes the connection with 3508.",
         metavar="URL",
+        reload=True,
     )
     hook_message_raw: bool = option(
         _HOOKS,
@@ -219,6 +238,7 @@ class ChannelSettings(LimitSettings):
         False,
         "Also pass the messages of raw subscribers, which are clients of /ws?channel=, to the message hook. Without "
         "this option, the server closes the connection of a raw subscriber that sends a message with 1008.",
+        reload=True,
     )
     hook_disconnect: str = option(
         _HOOKS,
@@ -226,6 +246,7 @@ class ChannelSettings(LimitSettings):
         "",
         "URL of the disconnect hook: the server reports that a client has disconnected, once and without retries.",
         metavar="URL",
+        reload=True,
     )
     hook_channel: str = option(
         _HOOKS,
@@ -244,6 +265,7 @@ class ChannelSettings(LimitSettings):
         "Maximum time for your backend to answer a hook; then the client gets a temporary error.",
         metavar="TIME",
         show=show_duration,
+        reload=True,
     )
     token_secret: str = option(
         _TOKENS,
@@ -255,6 +277,7 @@ class ChannelSettings(LimitSettings):
         "Set the secret in the environment or in the file, because other users of the machine can read a command line.",
         metavar="SECRET",
         secret=True,
+        reload=True,
     )
     token_secret_previous: str = option(
         _TOKENS,
@@ -263,6 +286,7 @@ class ChannelSettings(LimitSettings):
         "Previous --token-secret. The server still accepts tokens that were signed with it.",
         metavar="SECRET",
         secret=True,
+        reload=True,
     )
     token_secret_weak: bool = option(
         _TOKENS,
@@ -270,6 +294,7 @@ class ChannelSettings(LimitSettings):
         False,
         "Permit secrets of less than 32 bytes, and any secret for HS384 and HS512. Anyone who has a token can find a "
         "short secret by guessing, and can then sign tokens. Only for moving from a server that has such a secret.",
+        reload=True,
     )
     token_public_key: str = option(
         _TOKENS,
@@ -278,6 +303,7 @@ class ChannelSettings(LimitSettings):
         "Public key in PEM, or the path of a PEM file with one or more keys, to verify client tokens with: RSA for "
         "RS256, RS384 and RS512; P-256, P-384 and P-521 for ES256, ES384 and ES512.",
         metavar="PEM|FILE",
+        reload=True,
     )
     token_jwks_url: str = option(
         _TOKENS,
@@ -286,6 +312,7 @@ class ChannelSettings(LimitSettings):
         "URL of a JSON Web Key Set with public keys to verify client tokens with. The server requests it at startup, "
         "every ten minutes, and when a token names an unknown key.",
         metavar="URL",
+        reload=True,
     )
     token_audience: str = option(
         _TOKENS,
@@ -293,6 +320,7 @@ class ChannelSettings(LimitSettings):
         "",
         "Audience that the claim aud of a token must contain. Without this option, the server refuses tokens with aud.",
         metavar="TEXT",
+        reload=True,
     )
     token_issuer: str = option(
         _TOKENS,
@@ -300,6 +328,7 @@ class ChannelSettings(LimitSettings):
         "",
         "Issuer that the claim iss of a token must equal. Without this option, the server accepts any issuer.",
         metavar="TEXT",
+        reload=True,
     )
     # The maximum is less than the 25 s (`GRACE` in wsserver.auth.jwt) after which a connection with an expired token is
     # closed: so no connection is accepted that is already due to be closed.
@@ -310,6 +339,7 @@ class ChannelSettings(LimitSettings):
         "Maximum difference between the clock of the token's issuer and the server's clock.",
         metavar="TIME",
         show=show_duration,
+        reload=True,
     )
     token_no_expiry: bool = option(
         _TOKENS,
@@ -317,6 +347,7 @@ class ChannelSettings(LimitSettings):
         False,
         "Accept tokens without the claim exp. Such a token is valid until the key is replaced, because tokens cannot "
         "be revoked.",
+        reload=True,
     )
     anonymous: bool = option(
         _TOKENS,
@@ -324,6 +355,7 @@ class ChannelSettings(LimitSettings):
         False,
         "Allow clients to connect without a token even if a key for tokens is set. They may subscribe to the channels "
         "of --channel-allow.",
+        reload=True,
     )
     insecure: bool = option(
         _TOKENS,
@@ -332,4 +364,5 @@ class ChannelSettings(LimitSettings):
         "Allow clients to connect without a token, to subscribe and publish to every channel, and to read its presence "
         "and history. A hook that is set still decides. Only for development: the server does not start if it listens "
         "beyond loopback, and refuses clients that use another host name than localhost or a loopback address.",
+        reload=True,
     )

@@ -84,6 +84,7 @@ class ConnectionSettings:
         "PEM file with the server's TLS certificate and its chain, such as certbot's fullchain.pem. If it is set, the "
         "server serves https:// and wss:// on --port, instead of http:// and ws://.",
         metavar="FILE",
+        reload=True,
     )
     tls_key: str = option(
         _LISTEN,
@@ -92,6 +93,7 @@ class ConnectionSettings:
         "PEM file with the certificate's private key, such as certbot's privkey.pem. The key must not be encrypted. "
         "Without this option, the server reads the key from the file of --tls-cert.",
         metavar="FILE",
+        reload=True,
     )
     trusted_proxy: tuple[str, ...] = option(
         _PROXIES,
@@ -103,6 +105,7 @@ class ConnectionSettings:
         "there are any.",
         metavar="NETWORK",
         many=True,
+        reload=True,
     )
     # Not both: a proxy sets one of them, and forwards the other one as the client has sent it.
     trusted_proxy_header: str = option(
@@ -111,6 +114,7 @@ class ConnectionSettings:
         "x-forwarded-for",
         "Header in which trusted proxies append the address of their client: X-Forwarded-For, or Forwarded (RFC 7239).",
         metavar="x-forwarded-for|forwarded",
+        reload=True,
     )
     origin: tuple[str, ...] = option(
         _ORIGINS,
@@ -123,6 +127,7 @@ class ConnectionSettings:
         "may always connect.",
         metavar="ORIGIN",
         many=True,
+        reload=True,
     )
     allow_any_origin_insecure: bool = option(
         _ORIGINS,
@@ -130,6 +135,7 @@ class ConnectionSettings:
         False,
         "Allow pages of every origin to connect. Use it only for servers without private data: any web page can then "
         "connect from the browsers of its visitors.",
+        reload=True,
     )
     # Precedents: websockets, Daphne and websocketd 1 MiB, Centrifugo 64 KiB, uWebSockets 16 KiB, ws 100 MiB.
     max_message_size: int = option(
@@ -139,6 +145,7 @@ class ConnectionSettings:
         "Maximum size of a received message after decompression; a larger message closes the connection with 1009.",
         metavar="SIZE",
         show=show_size,
+        reload=True,
     )
     max_connections: int = option(
         _LIMITS,
@@ -147,6 +154,7 @@ class ConnectionSettings:
         "Maximum number of open connections, HTTP and WebSocket together. The server refuses further connections with "
         "503, or leaves them waiting. The operating system's limit of open files may be lower.",
         metavar="N",
+        reload=True,
     )
     # The clients of an office or a mobile network may share an address.
     max_connections_per_address: int = option(
@@ -157,6 +165,7 @@ class ConnectionSettings:
         "refuses further ones with 429. Clients on the same machine have no limit. Behind a proxy, set "
         "--trusted-proxy too.",
         metavar="N",
+        reload=True,
     )
     handshake_rate_per_address: int = option(
         _LIMITS,
@@ -166,6 +175,7 @@ class ConnectionSettings:
         "5 times as many at once; 0 for no limit. The server refuses further ones with 429. Clients on the same "
         "machine have no limit. Behind a trusted proxy, opening handshakes and event streams count instead.",
         metavar="N",
+        reload=True,
     )
     open_timeout: float = option(
         _LIMITS,
@@ -175,6 +185,7 @@ class ConnectionSettings:
         "from its first byte. If it takes longer, the server answers 408.",
         metavar="TIME",
         show=show_duration,
+        reload=True,
     )
     close_timeout: float = option(
         _LIMITS,
@@ -184,6 +195,7 @@ class ConnectionSettings:
         "TCP connection.",
         metavar="TIME",
         show=show_duration,
+        reload=True,
     )
     # Longer than the 60 s of AWS and nginx. If the server closed first, a request that the proxy sends at that moment
     # would be lost.
@@ -195,6 +207,7 @@ class ConnectionSettings:
         "than the idle timeout of a proxy in front of the server.",
         metavar="TIME",
         show=show_duration,
+        reload=True,
     )
     # Less than the 60 s after which nginx and most load balancers drop an idle connection.
     ping_interval: float = option(
@@ -205,6 +218,7 @@ class ConnectionSettings:
         "disables pings.",
         metavar="TIME",
         show=show_duration,
+        reload=True,
     )
     ping_timeout: float = option(
         _LIMITS,
@@ -214,6 +228,7 @@ class ConnectionSettings:
         "with 1011 (3012 for Centrifuge clients).",
         metavar="TIME",
         show=show_duration,
+        reload=True,
     )
     # Precedents: uvicorn 1012, websockets 1001, Centrifugo 3001.
     drain_code: int = option(
@@ -223,6 +238,7 @@ class ConnectionSettings:
         "Close code that WebSocket clients receive when the server stops. Clients of the Centrifuge protocol receive "
         "3001 instead, after which they reconnect.",
         metavar="CODE",
+        reload=True,
     )
     drain_jitter: float = option(
         _STOP,
@@ -233,6 +249,7 @@ class ConnectionSettings:
         "per second. 0 closes all at once.",
         metavar="TIME",
         show=show_duration,
+        reload=True,
     )
     drain_timeout: float = option(
         _STOP,
@@ -242,6 +259,7 @@ class ConnectionSettings:
         "open, even if a request is not answered.",
         metavar="TIME",
         show=show_duration,
+        reload=True,
     )
     subprotocol: tuple[str, ...] = option(
         _WEBSOCKET,
@@ -251,6 +269,7 @@ class ConnectionSettings:
         "in the client's order.",
         metavar="NAME",
         many=True,
+        reload=True,
     )
     compression: str = option(
         _WEBSOCKET,
@@ -258,6 +277,7 @@ class ConnectionSettings:
         "off",
         "Whether to accept compression (permessage-deflate) when a client offers it.",
         metavar="off|on",
+        reload=True,
     )
     # Precedents: gorilla, uWebSockets and coder off, websockets and ws on. Memory per connection: see docs/reference.
     compression_context_takeover: str = option(
@@ -267,6 +287,7 @@ class ConnectionSettings:
         "Whether a compressed message may refer to earlier messages of the connection. Similar small messages then "
         "become much smaller, but each connection needs 100 to 250 KiB more memory.",
         metavar="off|on",
+        reload=True,
     )
     compression_window_bits: int = option(
         _WEBSOCKET,
@@ -275,6 +296,7 @@ class ConnectionSettings:
         "Size of the compression window, as an exponent of 2: 9 is 512 bytes, 15 is 32 KiB. The server also asks "
         "clients to use this window, if they support that.",
         metavar="N",
+        reload=True,
     )
     # Compressed by itself, a text of 64 bytes has 63 bytes, one of 128 has 108. Precedent: ws 1 KiB.
     compression_min_size: int = option(
@@ -284,6 +306,7 @@ class ConnectionSettings:
         "Minimum size of a message that the server compresses; it sends smaller messages uncompressed.",
         metavar="SIZE",
         show=show_size,
+        reload=True,
     )
     catch_all: str = option(
         _ENDPOINTS,
@@ -293,6 +316,7 @@ class ConnectionSettings:
         "with 404 (off). auto means on if the server listens on loopback only and no option for channels is "
         "set, such as --redis, --api-key, --insecure, a token key or a hook; otherwise off.",
         metavar="auto|on|off",
+        reload=True,
     )
     reply_prefix: str = option(
         _ENDPOINTS,
@@ -300,6 +324,7 @@ class ConnectionSettings:
         "",
         "Text that the server puts before each text message that it echoes, except at the path /echo.",
         metavar="TEXT",
+        reload=True,
     )
     timezone: tzinfo | None = option(  # noqa: RUF009 (a tzinfo is immutable)
         _ENDPOINTS,
@@ -307,6 +332,7 @@ class ConnectionSettings:
         None,
         "Time zone of the replies to the commands date and time; local is the time zone of the machine.",
         metavar="ZONE",
+        reload=True,
     )
     # Precedent: Centrifugo off. Without --admin-listen, clients reach the path, too.
     metrics: str = option(

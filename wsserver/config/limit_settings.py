@@ -27,6 +27,7 @@ class LimitSettings(ConnectionSettings):
         "Maximum size of the first line and the headers of an HTTP request; the server refuses a larger one with 431.",
         metavar="SIZE",
         show=show_size,
+        reload=True,
     )
     # Precedent: Centrifugo 64 KiB.
     max_request_body: int = option(
@@ -37,6 +38,7 @@ class LimitSettings(ConnectionSettings):
         "413.",
         metavar="SIZE",
         show=show_size,
+        reload=True,
     )
     # Precedent: ws 8.21 closes with 1008, too (GHSA-96hv-2xvq-fx4p).
     max_fragments: int = option(
@@ -45,6 +47,7 @@ class LimitSettings(ConnectionSettings):
         1024,
         "Maximum number of fragments (frames) of a received message; more close the connection with 1008.",
         metavar="N",
+        reload=True,
     )
     message_timeout: float = option(
         _LIMITS,
@@ -54,4 +57,5 @@ class LimitSettings(ConnectionSettings):
         "the connection with 1008. 0 disables this limit.",
         metavar="TIME",
         show=show_duration,
+        reload=True,
     )

@@ -42,6 +42,7 @@ def option(
     show: Callable[[Any], str] = show,
     many: bool = False,
     secret: bool = False,
+    reload: bool = False,
 ) -> Any:
     """Return a field of `Settings` for an option. The arguments are attributes of `Option`, which describes them."""
     about = {
@@ -52,6 +53,7 @@ def option(
         "show": show,
         "many": many,
         "secret": secret,
+        "reload": reload,
     }
     # Secrets are left out of the repr, which may be printed or logged.
     return field(default=() if many else default, metadata=about, repr=not secret)
@@ -78,6 +80,8 @@ class Option:
     """Whether the option is repeatable; its value is then a tuple."""
     secret: bool = False
     """Whether the value is secret: it is never shown, not even in the error message for an invalid value."""
+    reload: bool = False
+    """Whether a running server can change the option: see `wsserver.service.WebSocketService.reload`."""
 
     @property
     def flag(self) -> str:

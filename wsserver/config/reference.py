@@ -20,6 +20,9 @@ You can set each option with a flag, an environment variable or a key of the con
 environment variable, which overrides the file. [Configuration](configuration.md) explains how to write values and lists
 in each of the three. `wsserver genconfig` prints a configuration file that contains every option with its default.
 
+On SIGHUP, a running server [reads its options again](../how-to/stop-and-reload.md#reload). The descriptions of options
+that need a restart say so.
+
 A size is a number of bytes, or a number with a unit: `500B`, `64KiB`, `1MiB`, `1GiB`. A time is a number of seconds,
 or a number with a unit: `500ms`, `25s`, `2m`, `1h`.
 
@@ -68,6 +71,11 @@ def _section(option: Option) -> str:
         f"- Key in the file: `{option.name}`" + (" (a list)" if option.many else ""),
         f"- Value: {_markdown(option.expected)}",
         *([f"- Default: {default}"] if default else []),
+        *(
+            []
+            if option.reload
+            else ["- A change needs a restart: [SIGHUP](../how-to/stop-and-reload.md#reload) does not apply it."]
+        ),
         "",
     ]
     return "\n".join(lines) + "\n"

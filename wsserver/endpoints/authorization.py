@@ -158,16 +158,20 @@ class Authorizer:
         hooks: Hooks | None = None,
         insecure: bool = False,
     ) -> None:
-        self.tokens = tokens
         self.hooks = hooks
-        self._hook_events = frozenset() if hooks is None else hooks.events
-        self._insecure = insecure
-        self.anonymous = anonymous or insecure or tokens is None
-        """Whether a client without a token is admitted as anonymous; else it is refused."""
+        self.configure(tokens, anonymous=anonymous, insecure=insecure)
         self.access = access
         """The channels open to clients without a token. The service sets it again once its addresses are known."""
         self._reactor = reactor
         self._now = now
+
+    def configure(self, tokens: Tokens | None, *, anonymous: bool, insecure: bool) -> None:
+        """Replace what the options define; read again which hooks there are. For the arguments see the constructor."""
+        self.tokens = tokens
+        self._hook_events = frozenset() if self.hooks is None else self.hooks.events
+        self._insecure = insecure
+        self.anonymous = anonymous or insecure or tokens is None
+        """Whether a client without a token is admitted as anonymous; else it is refused."""
 
     def admit(self, credentials: Credentials, default: Format) -> "Deferred[Admitted | Refusal]":
         """

@@ -62,6 +62,7 @@ class Router:
         commands: name -> command.
         application_endpoints: path or prefix -> endpoint (see `bind_routes`). They replace built-in endpoints.
         service: the `WebSocketService`, which becomes the attribute `service` of connections to these endpoints.
+        started: when the server was started, by the clock.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Router:
         commands: Mapping[str, Command],
         application_endpoints: Mapping[str, Endpoint],
         service: Any,
+        started: float,
     ) -> None:
         command = bind(
             CommandProtocol,
@@ -85,7 +87,7 @@ class Router:
             reply_cache=ReplyCache(now),
             clock=clock,
             now=staticmethod(now),
-            server_started=clock.seconds(),
+            server_started=started,
             zone=settings.timezone,
             reply_prefix=settings.reply_prefix.encode("utf-8"),
         )

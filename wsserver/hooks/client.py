@@ -6,10 +6,10 @@ The requests have the format of Centrifugo's proxy.
 Source: https://centrifugal.dev/docs/server/proxy
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.web.client import Agent
 
 from wsserver.config.settings import Settings
@@ -34,15 +34,18 @@ from wsserver.hooks.messages import (
 )
 from wsserver.hooks.requester import MAX_AT_ONCE, HookQueue
 from wsserver.hub.channel_events import ChannelEvent
-from wsserver.typing import ChannelName
+from wsserver.typing import ChannelName, Header
 from wsserver.wire.http_client import QuietConnectionPool
 
-__all__ = ["HTTPHooks", "check_settings"]
+__all__ = ["HTTPHooks", "check_settings", "urls_of"]
 
 # Node.js and uvicorn close an idle connection after 5 s. This server closes it earlier, so that it never sends a
 # request on a connection that the backend is closing.
 KEEP_ALIVE = 4
 """Seconds that an idle connection to the backend is kept open."""
+
+
+_Answer = TypeVar("_Answer")
 
 
 class HTTPHooks:
@@ -59,9 +62,11 @@ class HTTPHooks:
         self._pool = QuietConnectionPool(reactor)
         self._pool.maxPersistentPerHost = MAX_AT_ONCE
         self._pool.cachedConnectionTimeout = KEEP_ALIVE
-        agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)
-        self.queues = {event: HookQueue(event, url, agent, timeout, reactor) for event, url in urls.items()}
+        self._reactor = reactor
+        self.queues: dict[str, HookQueue] = {}
         """Event -> the queue that sends its requests, and counts them."""
+        self._removed: list[HookQueue] = []
+        self.configure(urls, timeout)
 
     @classmethod
     def from_settings(cls, settings: Settings, reactor: Any) -> "HTTPHooks":
@@ -72,8 +77,24 @@ class HTTPHooks:
             SettingError: an option needs another one.
         """
         check_settings(settings)
-        urls = {event: url for event in EVENTS if (url := getattr(settings, f"hook_{event}"))}
-        return cls(urls, timeout=settings.hook_timeout, reactor=reactor)
+        return cls(urls_of(settings), timeout=settings.hook_timeout, reactor=reactor)
+
+    def configure(self, urls: Mapping[str, str], timeout: float) -> None:
+        """
+        Replace the hooks. Requests that have been made already are not affected.
+
+        Args:
+            urls: as for the constructor.
+            timeout: as for the constructor.
+        """
+        agent = Agent(self._reactor, connectTimeout=timeout, pool=self._pool)
+        for event in self.queues.keys() - urls.keys():
+            self._removed.append(self.queues.pop(event))
+        for event, url in urls.items():
+            if event in self.queues:
+                self.queues[event].configure(url, timeout)
+            else:
+                self.queues[event] = HookQueue(event, url, agent, timeout, self._reactor)
 
     @property
     def events(self) -> frozenset[str]:
@@ -96,7 +117,7 @@ class HTTPHooks:
             A Deferred that fires with the answer. It never fails.
         """
         request = write_request(caller, name=name or None, version=version or None, data=data)
-        return self.queues["connect"].request(request, caller.headers, read_connected)
+        return self._request("connect", request, caller.headers, read_connected)
 
     def subscribe(
         self, caller: Caller, channel: ChannelName, *, data: bytes | None = None
@@ -113,7 +134,7 @@ class HTTPHooks:
             A Deferred that fires with the answer. It never fails.
         """
         request = write_request(caller, user=caller.user, channel=channel, data=data)
-        return self.queues["subscribe"].request(request, caller.headers, read_subscribed)
+        return self._request("subscribe", request, caller.headers, read_subscribed)
 
     def publish(
         self, caller: Caller, channel: ChannelName, *, data: bytes
@@ -130,7 +151,7 @@ class HTTPHooks:
             A Deferred that fires with the answer. It never fails.
         """
         request = write_request(caller, user=caller.user, channel=channel, data=data)
-        return self.queues["publish"].request(request, caller.headers, read_published)
+        return self._request("publish", request, caller.headers, read_published)
 
     def rpc(
         self, caller: Caller, method: str, *, data: bytes | None = None
@@ -147,7 +168,7 @@ class HTTPHooks:
             A Deferred that fires with the answer. It never fails.
         """
         request = write_request(caller, user=caller.user, method=method, data=data)
-        return self.queues["rpc"].request(request, caller.headers, read_answered)
+        return self._request("rpc", request, caller.headers, read_answered)
 
     def message(
         self,
@@ -170,7 +191,7 @@ class HTTPHooks:
             A Deferred that fires with the answer. It never fails.
         """
         request = write_request(caller, user=caller.user, data=data, b64data=b64data, channels=channels)
-        return self.queues["message"].request(request, caller.headers, read_answered)
+        return self._request("message", request, caller.headers, read_answered)
 
     def disconnected(self, caller: Caller, *, code: int, reason: str) -> None:
         """
@@ -199,8 +220,15 @@ class HTTPHooks:
             A Deferred that fires with whether the backend has taken the events, or has refused them for good. It never
             fails.
         """
-        done = self.queues["channel"].request(write_channel_events(events), (), read_taken)
+        done = self._request("channel", write_channel_events(events), (), read_taken)
         return done.addCallback(lambda answer: answer is True)
+
+    def _request(
+        self, event: str, request: bytes, headers: Iterable[Header], read: Callable[[bytes], _Answer]
+    ) -> "Deferred[_Answer | HookError]":
+        queue = self.queues.get(event)
+        # The hook may have been removed since the caller has found it.
+        return succeed(TEMPORARY) if queue is None else queue.request(request, headers, read)
 
     def stop(self) -> "Deferred[None]":
         """
@@ -209,8 +237,13 @@ class HTTPHooks:
         Returns:
             A Deferred that fires when every open request has ended and the connections are closed.
         """
-        stopped = gatherResults([queue.stop() for queue in self.queues.values()])
+        stopped = gatherResults([queue.stop() for queue in (*self.queues.values(), *self._removed)])
         return stopped.addCallback(lambda _: self._pool.closeCachedConnections())
+
+
+def urls_of(settings: Settings) -> dict[str, str]:
+    """Return the URLs of the hooks that the options define: event -> URL."""
+    return {event: url for event in EVENTS if (url := getattr(settings, f"hook_{event}"))}
 
 
 def check_settings(settings: Settings) -> None:

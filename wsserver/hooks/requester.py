@@ -79,6 +79,10 @@ class HookQueue:
         self._stopped = False
         self._failing = False
 
+    def configure(self, url: str, timeout: float) -> None:
+        """Set the address and the timeout of further requests."""
+        self._url, self._shown, self._timeout = url.encode("ascii"), url.partition("?")[0], timeout
+
     def request(
         self, request: bytes, headers: Iterable[Header], read: Callable[[bytes], _Answer]
     ) -> "Deferred[_Answer | HookError]":

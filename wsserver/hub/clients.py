@@ -6,7 +6,7 @@ This module does not use Twisted, a clock or a socket.
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -88,6 +88,9 @@ class Client(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """Return details for a backend: `transport`, `protocol`, `address`, `connected` (age in seconds)."""
+
+    def presences(self) -> Iterable[tuple[ChannelName, ClientInfo]]:
+        """Return the channels that the client is subscribed to, each with the info that presence shows there."""
 
     def disconnect(self, code: int, reason: str) -> None:
         """

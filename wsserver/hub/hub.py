@@ -88,6 +88,25 @@ class Hub:
         """Number of gaps that could not be closed, so that subscribers were notified of missing publications."""
         return self._recovery.gaps
 
+    def change_rules(self, rules: Rules) -> None:
+        """
+        Replace the rules of all channels.
+
+        The clients of a channel whose presence begins to be tracked join it, and leave it if it is no longer tracked.
+
+        Args:
+            rules: the new rules; the object must not be used afterwards.
+        """
+        before, after = self.rules.for_channel, rules.for_channel
+        present = [one for client in self.clients.find() for one in client.presences()]
+        joins = [one for one in present if after(one[0]).presence and not before(one[0]).presence]
+        leaves = [one for one in present if before(one[0]).presence and not after(one[0]).presence]
+        for channel, info in leaves:
+            self.presence.leave(channel, info)
+        self.rules.become(rules)
+        for channel, info in joins:
+            self.presence.join(channel, info)
+
     # Subscribers.
 
     def subscribe(

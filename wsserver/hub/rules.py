@@ -181,6 +181,10 @@ class Rules:
             forced={**_INSECURE, "allow_publish_for_client": not settings.hook_publish} if settings.insecure else {},
         )
 
+    def become(self, other: "Rules") -> None:
+        """Replace the rules of all channels with those of another object, which must not be used afterwards."""
+        self.__dict__.update(other.__dict__)
+
     def require_presence(self, channel: ChannelName) -> None:
         """Raise `NotEnabled` if the channel's presence is not tracked."""
         if not self.for_channel(channel).presence:

@@ -1,5 +1,5 @@
 """
-Signals of a server process: each one stops the server gracefully, rotates its log, or is ignored and logged.
+Signals of a server process: each one stops the server gracefully, reloads its options, rotates its log, or is ignored.
 
 The first SIGINT or SIGTERM drains the server. The second one ends it: it drops the remaining connections, and the
 process ends by that signal, as after the first one, at the latest `END_WITHIN` seconds later. A third one ends the
@@ -32,14 +32,13 @@ Handler = Callable[[int, FrameType | None], Any]
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 _IGNORED = {
-    signal.SIGHUP: "options are read at the start only; restart the server to change them",
     signal.SIGUSR1: "there is no log file to rotate",
     signal.SIGUSR2: "the server does not use it",
 }
 """Signals that would end the process without closing its connections -> why the server ignores them."""
 
 
-def handle_signals(reactor: Any, abort: Callable[[], object]) -> None:
+def handle_signals(reactor: Any, abort: Callable[[], object], reload: Callable[[], object]) -> None:
     """
     Prevent all signals except SIGKILL and SIGQUIT from ending the process with open connections or a traceback.
 
@@ -48,12 +47,15 @@ def handle_signals(reactor: Any, abort: Callable[[], object]) -> None:
     Args:
         reactor: the reactor, not running yet. When it starts it sets its own handlers, which this function then wraps.
         abort: drops the connections of a server that is stopping.
+        reload: reads the options again; called for SIGHUP.
     """
 
     def ignore(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature of signal handlers)
         name, reason = signal.Signals(number).name, _IGNORED[signal.Signals(number)]
         reactor.callFromThread(_log.info, "{name} ignored: {reason}", name=name, reason=reason)
 
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reload))
     for number in _IGNORED:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, ignore)

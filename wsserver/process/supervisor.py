@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Generator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +21,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wsserver.config.settings import Settings
-from wsserver.errors import WsserverError
 from wsserver.listening.inherited import SocketOpener
 from wsserver.listening.ports import endpoint_strings, tune
 from wsserver.logging import RAW
@@ -30,9 +28,9 @@ from wsserver.process.channel import Channel, Message, open_channel
 from wsserver.process.collection import Collector
 from wsserver.process.group import BEAT, Group, Worker
 from wsserver.process.handover import dump
+from wsserver.process.reload import reload_options
 from wsserver.process.rolling import RollingRestart
 from wsserver.service import WebSocketService
-from wsserver.text import quote
 
 __all__ = ["LEAVE_MARGIN", "Supervisor", "count_workers"]
 
@@ -175,13 +173,9 @@ class Supervisor(Service):
 
     def reload(self) -> None:
         """Read the settings again, and pass them on to the workers; if they are invalid, change nothing."""
-        try:
-            settings = self._reload()
-        except (WsserverError, OSError) as error:
-            _log.error("reload failed, nothing has changed reason={reason}", reason=quote(str(error)))
-            return
-        self.settings = replace(settings, workers=self.group.count)
-        self.group.send_all({"type": "reload", "settings": dump(self.settings)})
+        if reload_options(self._reload, self._checked.reload):
+            self.settings = self._checked.settings
+            self.group.send_all({"type": "reload", "settings": dump(self.settings)})
 
     def restart(self) -> None:
         """Restart the workers one by one."""

@@ -5,6 +5,7 @@ If the supervisor ends, the worker stops like after SIGTERM: nobody would replac
 able to open the sockets.
 """
 
+import json
 import signal
 import socket
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogBeginner
 
 from wsserver import logging
+from wsserver.config.settings import Settings
 from wsserver.errors import WsserverError
 from wsserver.listening.inherited import InheritedSockets
 from wsserver.process.allocator import collect_rarely, keep_freed
@@ -149,6 +151,8 @@ class WorkerProcess:
                 self._service.abort()
             case "leave":
                 self._leave()
+            case "reload":
+                self._reload(load(message["settings"]))
             case "substitute":
                 self._substitute(message["number"])
             case "stop_substituting":
@@ -159,6 +163,13 @@ class WorkerProcess:
                 collecting, self._collecting = self._collecting, []
                 for done in collecting:
                     done.callback(message["numbers"])
+
+    def _reload(self, settings: Settings) -> None:
+        try:
+            self._service.reload(settings)
+        except WsserverError as error:
+            # The supervisor could use the files that the options name, for example a certificate.
+            _log.error("options not reloaded reason={reason}", reason=json.dumps(str(error)))
 
     def _supervisor_ended(self) -> None:
         if not self._is_stopping:

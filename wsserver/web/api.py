@@ -58,10 +58,14 @@ class API:
         self, methods: Methods, key: str, *, lenient: bool = False, insecure: bool = False, counters: Counters
     ) -> None:
         self._methods = methods
+        self._counters = counters
+        self.configure(key, lenient=lenient, insecure=insecure)
+
+    def configure(self, key: str, *, lenient: bool, insecure: bool) -> None:
+        """Replace what the options define; for the arguments see the constructor."""
         self._key = key.encode("utf-8")
         self._lenient = lenient
         self._insecure = insecure
-        self._counters = counters
 
     def answer(self, request: Request, body: bytes) -> "MaybeDeferred[Response]":
         """

@@ -117,8 +117,7 @@ class CentrifugeHTTP:
         self._emulation = emulation
         self._factory = factory
         self._authorizer = authorizer
-        self._stream = bind_stream(HTTPStream, factory, node=emulation.node, **attributes)
-        self._one_way_stream = bind_stream(OneWayStream, factory, **attributes)
+        self.configure(attributes)
         self.paths: Mapping[str, Handler] = {
             "/connection/http_stream": partial(self._open, _HTTP_STREAM),
             "/connection/sse": partial(self._open, _SSE),
@@ -129,6 +128,11 @@ class CentrifugeHTTP:
         """Path -> what answers requests, given the request head, the request body and the peer's address."""
         self.streams = self.paths.keys() - {"/emulation"}
         """The paths with endless responses."""
+
+    def configure(self, attributes: Mapping[str, Any]) -> None:
+        """Replace the class attributes of further connections."""
+        self._stream = bind_stream(HTTPStream, self._factory, node=self._emulation.node, **attributes)
+        self._one_way_stream = bind_stream(OneWayStream, self._factory, **attributes)
 
     # Streams.
 

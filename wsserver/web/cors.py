@@ -103,6 +103,10 @@ class CrossOrigin:
 
     def __init__(self, policy: Callable[[], Policy], api_origins: Sequence[str], *, refuse_calls: bool = False) -> None:
         self._policy = policy
+        self.configure(api_origins, refuse_calls=refuse_calls)
+
+    def configure(self, api_origins: Sequence[str], *, refuse_calls: bool) -> None:
+        """Replace what the options define; for the arguments see the constructor."""
         self._refuses_calls = refuse_calls
         self._api_origins = frozenset(origin for text in api_origins if (origin := allowed_origin(text)) is not None)
 

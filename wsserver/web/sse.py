@@ -90,6 +90,10 @@ class SSE(Resource):
         self.authorizer = authorizer
         self.connections = connections
         self.reactor = reactor
+        self.configure(default, max_queued=max_queued, close_on_gap=close_on_gap)
+
+    def configure(self, default: Format, *, max_queued: int, close_on_gap: bool) -> None:
+        """Replace what the options define for further streams; for the arguments see the constructor."""
         self.max_queued = max_queued
         self.close_on_gap = close_on_gap
         self._default = default

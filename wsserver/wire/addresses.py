@@ -70,13 +70,17 @@ class AddressLimits:
     """
 
     def __init__(self, *, max_connections: int, rate: int, now: Callable[[], float], counters: Counters) -> None:
-        self._max_connections = max_connections
-        self._rate = rate
-        self._rates = KeyedRates(rate, rate * BURST_SECONDS, MAX_ADDRESSES) if rate else None
+        self.configure(max_connections=max_connections, rate=rate)
         self._now = now
         self._counters = counters
         self._open: dict[str, int] = {}
         """Key of an address -> number of its connections; above 0."""
+
+    def configure(self, *, max_connections: int, rate: int) -> None:
+        """Replace the limits; for the arguments see the constructor. The connections that are open still count."""
+        self._max_connections = max_connections
+        self._rate = rate
+        self._rates = KeyedRates(rate, rate * BURST_SECONDS, MAX_ADDRESSES) if rate else None
 
     def __len__(self) -> int:
         """Return the number of addresses with connections."""

@@ -97,6 +97,13 @@ class Admission:
         most = _max_connections(settings)
         return cls(factory.sockets, max_connections=most, addresses=addresses, gate=gate, counters=counters, now=now)
 
+    def configure(self, settings: Settings) -> None:
+        """Replace the limits. Connections that are open stay open."""
+        self.max_connections = _max_connections(settings)
+        self._addresses.configure(
+            max_connections=settings.max_connections_per_address, rate=settings.handshake_rate_per_address
+        )
+
     def add(self, connection: Any) -> Refusal | None:
         """
         Add a new connection to the set.

@@ -75,6 +75,11 @@ class AutobahnFactory(WebSocketServerFactory):  # type: ignore[misc]
 
     def __init__(self, settings: Settings, reactor: IReactorTime) -> None:
         super().__init__(server="", reactor=reactor)
+        self.set_options(settings)
+        self.deadlines = self._batched_timer = Deadlines(reactor)
+
+    def set_options(self, settings: Settings) -> None:
+        """Set the Autobahn library's options of future connections; see also `wsserver.wire.protocol.bind`."""
         self.setProtocolOptions(
             versions=[13],
             webStatus=False,
@@ -88,7 +93,6 @@ class AutobahnFactory(WebSocketServerFactory):  # type: ignore[misc]
             # Origins are checked before Autobahn sees the handshake. If omitted, this option becomes False.
             allowNullOrigin=True,
         )
-        self.deadlines = self._batched_timer = Deadlines(reactor)
 
 
 class AutobahnConnection(WebSocketServerProtocol):  # type: ignore[misc]

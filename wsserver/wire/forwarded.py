@@ -63,6 +63,10 @@ class TrustedProxies:
     """
 
     def __init__(self, networks: Sequence[str], header: str) -> None:
+        self.configure(networks, header)
+
+    def configure(self, networks: Sequence[str], header: str) -> None:
+        """Replace the proxies; for the arguments see the constructor."""
         self._networks = tuple(ipaddress.ip_network(text) for text in networks if text != UNIX)
         self._trusts_unix = UNIX in networks
         self.header = header

@@ -106,6 +106,12 @@ class ServerFactory(AutobahnFactory):
         """Set during shutdown; no further handshake is completed."""
         self._drain: Drain | None = None
 
+    def configure(self, settings: Settings) -> None:
+        """Replace the server's options. Classes that `bind` has returned before keep theirs."""
+        self.settings = settings
+        self.set_options(settings)
+        self.unfinished.configure(settings.message_timeout, settings.max_message_size)
+
     def add(self, connection: Any) -> None:
         """Add an open connection. If the server is stopping, drain it."""
         self.connections.add(connection)

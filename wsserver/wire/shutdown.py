@@ -66,5 +66,6 @@ class Shutdown:
         self._timer = None
         count = len(self._frontend.sockets)
         if count:
+            self._connections.counters.limits["drain_timeout"] += count
             _log.warn("connections dropped count={count}; see --drain-timeout", count=count)
         self._frontend.abort_all()

@@ -68,6 +68,10 @@ class UnfinishedMessages:
         self._expiry: Any = None
         self._measurement: Any = None
 
+    def configure(self, timeout: float, max_message: int) -> None:
+        """Replace the limits; for the arguments see the constructor. A deadline that has begun stays."""
+        self._timeout, self._max_message = timeout, max_message
+
     def begin(self, connection: Receiver) -> None:
         """Start the deadline of a message, of which the first part has arrived."""
         begun = self._begun
@@ -88,6 +92,9 @@ class UnfinishedMessages:
 
     def _expire(self) -> None:
         self._expiry = None
+        if not self._timeout:
+            # The limit was removed after the timer had been started.
+            return
         until = self._reactor.seconds() - self._timeout
         throttled = []
         for connection, (begun, number) in list(self._begun.items()):

@@ -698,7 +698,8 @@ class ReconnectTests:
         assert sdk.publications(1) == [2]
 
     def test_a_restart_without_redis_is_not_recovered_and_new_publications_arrive(self, start_server, connect):
-        server = start_server(**OPEN)
+        """SDKs do not reconnect after the close code of the option, so the server does not send it to them."""
+        server = start_server(drain_code=4500, **OPEN)
         port, sdk = server.port, connect(server)
         sdk.subscribe("foo")
         publish(server, "foo", "1")

@@ -39,12 +39,12 @@ def start():
 class SignalTests:
     """The effect of each signal."""
 
-    def test_logs_and_ignores_sighup_sigusr1_and_sigusr2(self, start):
-        """A terminal or `systemctl reload` sends SIGHUP and log rotation SIGUSR1; no client is disconnected."""
+    def test_logs_and_ignores_sigusr1_and_sigusr2(self, start):
+        """Log rotation sends SIGUSR1; no client is disconnected."""
         server = start()
         with RawPeer(server.port) as peer:
             peer.handshake("/echo")
-            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            for number in (signal.SIGUSR1, signal.SIGUSR2):
                 server.process.send_signal(number)
                 wait_until(lambda number=number: f"{number.name} ignored: " in server.read_log(), "a line")
                 assert peer.echoes()

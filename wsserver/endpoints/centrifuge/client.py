@@ -4,7 +4,7 @@ The session of a Centrifuge client: its identity, its expiry, and the dispatch o
 Source: `client.go` of centrifugal/centrifuge.
 """
 
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -45,6 +45,7 @@ from wsserver.endpoints.centrifuge.replies import (
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.endpoints.centrifuge.subscriptions import Channels
 from wsserver.errors import InvalidChannel
+from wsserver.hub.clients import ClientInfo
 from wsserver.hub.deferreds import MaybeDeferred, may_wait, waits
 from wsserver.hub.names import MAX_CHANNELS, parse_name
 from wsserver.typing import ChannelName
@@ -268,6 +269,12 @@ class Session:
             "address": caller.address,
             "connected": max(0, int(seconds)),
         }
+
+    def presences(self) -> Iterable[tuple[ChannelName, ClientInfo]]:
+        """Return the channels that the client is subscribed to, each with the info that presence shows there."""
+        for one in self._channels.subscriptions.values():
+            if one.answered:
+                yield one.channel, one.info
 
     def disconnect(self, code: int, reason: str) -> None:
         """Close the connection with a code and a reason of the Centrifuge protocol."""

@@ -77,7 +77,7 @@ class _Publisher(msgspec.Struct, frozen=True):
     A client that may publish to a channel.
 
     Kept from one publication to the next, because finding the permission takes as long as the publication. It depends
-    only on the fields of this struct, on the client's host, and on options that do not change while the server runs.
+    only on the fields of this struct, and on the client's host.
     """
 
     channel: ChannelName
@@ -85,6 +85,8 @@ class _Publisher(msgspec.Struct, frozen=True):
     grant: SubscribeGrant | None
     info: ClientInfo
     """The client's info in its publications to the channel."""
+    rules: object
+    """Stands for the server's options: another object after they have been reloaded."""
 
 
 class Channels:
@@ -404,9 +406,10 @@ class Channels:
             or publisher.channel != request.channel
             or publisher.identity is not identity
             or publisher.grant is not grant
+            or publisher.rules is not self._hub.rules.for_channel
         ):
             channel = parse_name(request.channel)
-            publisher = _Publisher(channel, identity, grant, self._info(grant))
+            publisher = _Publisher(channel, identity, grant, self._info(grant), self._hub.rules.for_channel)
             refused = self._permissions.refuse_publish(self.context, channel, grant)
             if refused is not None:
                 publication = Publication(bytes(request.data), json=json, info=publisher.info)

@@ -4,7 +4,7 @@ The client object of a raw subscriber (`/ws?channel=foo` and `/sse?channel=foo`)
 The HTTP API and the timer for the expiry of the client's token act on the connection through this object.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from wsserver.centrifugecodes import EXPIRED, SERVER_UNSUBSCRIBE
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import Admitted, Authorizer
 from wsserver.hooks.messages import Caller
-from wsserver.hub.clients import Clients
+from wsserver.hub.clients import ClientInfo, Clients
 from wsserver.typing import ChannelName
 
 __all__ = ["RawClient"]
@@ -100,6 +100,10 @@ class RawClient:
             "address": self._caller.address,
             "connected": max(0, int(self._authorizer.time() - self._since)),
         }
+
+    def presences(self) -> Iterable[tuple[ChannelName, ClientInfo]]:
+        """Return nothing: presence does not show raw subscribers."""
+        return ()
 
     def disconnect(self, code: int, reason: str) -> None:
         """Close the connection."""
