@@ -108,6 +108,16 @@ def test_every_flag_in_a_code_span_exists():
         "--save",
         "--tag",
     }
+    known |= {
+        # Docker
+        "--build-arg",
+        "--cap-drop",
+        "--health-cmd",
+        "--log-opt",
+        "--no-healthcheck",
+        "--read-only",
+        "--security-opt",
+    }
     for command in (bench, doctor):
         parser = argparse.ArgumentParser()
         command.add_arguments(parser)
