@@ -175,6 +175,7 @@ class Supervisor(Service):
         """Read the settings again, and pass them on to the workers; if they are invalid, change nothing."""
         if reload_options(self._reload, self._checked.reload):
             self.settings = self._checked.settings
+            self.group.leave_timeout = self.settings.drain_timeout + LEAVE_MARGIN
             self.group.send_all({"type": "reload", "settings": dump(self.settings)})
 
     def restart(self) -> None:

@@ -41,7 +41,7 @@ class WebSocketResource(Resource):
     def __init__(self, protocol: Endpoint, settings: Settings, reactor: Any) -> None:
         super().__init__()
         self.connections = ServerFactory(settings, reactor)
-        """The factory that all connections share; its `close_all` closes them."""
+        """The factory that all connections share; its `drain` closes them when the application stops."""
         self._protocol = bind_endpoint("WebSocketResource", protocol, self.connections)
         self._policy = Policy.of(settings, loopback_only=False)
         self._local_policy = Policy.of(settings, loopback_only=True)
