@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import time
 from collections import deque
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
@@ -369,6 +370,24 @@ class ReconnectionTests:
             assert none_left(sdk, other, "c")
             assert all(event["recovered"] for event in sdk.events if event["event"] == "subscribed")
             assert not [event for event in sdk.events if event["event"] in ("disconnected", "unsubscribed")]
+
+    def test_pages_recover_while_the_workers_are_restarted(self, start, connect, durable_redis):
+        """With a fallback, a page's commands are requests of their own, which may reach another worker."""
+        flags = ("--workers", "2", "--redis", durable_redis.url, "--channel-publish", "*")
+        with start(*flags) as (port, process):
+            sdks = [connect(port, on_reconnect=True, transport="sse") for _ in range(3)]
+            sdks.append(connect(port, on_reconnect=True))
+            for sdk in sdks:
+                sdk.subscribe("c")
+            for number, sdk in enumerate(sdks):
+                sdk.call("publish", channel="c", data=number)
+                assert [other.publications(1) for other in sdks] == [[number]] * len(sdks)
+            process.send_signal(signal.SIGUSR2)
+            for number in range(4, 24):
+                publish(port, "c", number)
+                time.sleep(0.1)
+            assert [sdk.publications(20) for sdk in sdks] == [list(range(4, 24))] * len(sdks)
+            assert all(event["recovered"] for sdk in sdks for event in sdk.events if event.get("wasRecovering"))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ THREADS, PAUSE = 4, 0.006
 def workers():
     """Start a server with two workers, on all cores; its processes are killed after the test."""
     os.sched_setaffinity(0, range(os.cpu_count() or 1))
-    server = Workers()
+    server = Workers("--ping-interval", "0")
     place(CLIENT_CORE)
     yield server
     assert "Traceback" not in server.read_log()
