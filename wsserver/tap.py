@@ -199,11 +199,7 @@ def _build(options: Options, reactor: Any) -> "TwistdService | TwistdSupervisor"
     settings = replace(options.settings, workers=count)
     if count == 1:
         return TwistdService(settings, reactor)
-
-    def reload() -> Settings:
-        return Settings.load(options.texts, os.environ, options.config)
-
-    return TwistdSupervisor(settings, reactor, reload=reload, on_failure=partial(_stop_failed, reactor))
+    return TwistdSupervisor(settings, reactor, reload=options.load, on_failure=partial(_stop_failed, reactor))
 
 
 def _stop_failed(reactor: Any, reason: str) -> None:

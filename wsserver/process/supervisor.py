@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -131,9 +132,8 @@ class Supervisor(Service):
                 "channels and the HTTP API are refused: with --workers {count} they need --redis",
                 count=self.group.count,
             )
-        for number, handle in ((signal.SIGHUP, self.reload), (signal.SIGUSR2, self.restart)):
-            if signal.getsignal(number) == signal.SIG_DFL:
-                signal.signal(number, lambda *_, handle=handle: self._reactor.callFromThread(handle))
+        if signal.getsignal(signal.SIGUSR2) == signal.SIG_DFL:
+            signal.signal(signal.SIGUSR2, lambda *_: self._reactor.callFromThread(self.restart))
         self._reactor.callWhenRunning(self._start_workers)
 
     def _start_workers(self) -> None:
@@ -173,10 +173,14 @@ class Supervisor(Service):
 
     def reload(self) -> None:
         """Read the settings again, and pass them on to the workers; if they are invalid, change nothing."""
-        if reload_options(self._reload, self._checked.reload):
+        if reload_options(self._load, self._checked.reload):
             self.settings = self._checked.settings
             self.group.leave_timeout = self.settings.drain_timeout + LEAVE_MARGIN
             self.group.send_all({"type": "reload", "settings": dump(self.settings)})
+
+    def _load(self) -> Settings:
+        settings = self._reload()
+        return replace(settings, workers=count_workers(settings))
 
     def restart(self) -> None:
         """Restart the workers one by one."""
