@@ -19,7 +19,7 @@ from proxies import PROXIES
 from pytest_twisted import blockon
 from twisted.internet.threads import deferToThread
 from waiting import TIMEOUT, wait_until
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 PLAIN = {"nginx", "haproxy", "caddy"}
@@ -234,7 +234,34 @@ class ReloadTests:
 
 
 class AddressTests:
-    """The client's address in the log and in `whoami`."""
+    """The client's address in `whoami`."""
+
+    @pytest.mark.parametrize("name", sorted(PLAIN))
+    def test_the_server_reads_it_from_the_header_of_the_proxy_and_not_from_that_of_the_client(
+        self, behind, trust, name
+    ):
+        start, run = behind
+        server = start(name, trusted_proxy=("127.0.0.1",), max_connections_per_address=1, catch_all="on")
+        with run(name, server) as proxy, ExitStack() as stack:
+
+            def open_from(source):
+                return stack.enter_context(
+                    connect(
+                        f"wss://localhost:{proxy.https}/ws",
+                        ssl=trust,
+                        proxy=None,
+                        source_address=(source, 0),
+                        additional_headers={"X-Forwarded-For": "203.0.113.9"},
+                    )
+                )
+
+            for source in ("127.0.0.2", "127.0.0.3"):
+                client = open_from(source)
+                client.send("whoami")
+                assert json.loads(client.recv(TIMEOUT))["address"] == source
+            with pytest.raises(InvalidStatus) as refused:
+                open_from("127.0.0.3")
+            assert refused.value.response.status_code == 429
 
     @pytest.mark.parametrize("version", ["send-proxy-v2", "send-proxy"])
     def test_haproxy_sends_it_with_the_proxy_protocol(self, behind, trust, version):
