@@ -57,11 +57,11 @@ from wsserver.hub.rules import Rules
 from wsserver.hub.survey import Handlers, Survey
 from wsserver.hub.unshared import UnsharedBroker
 from wsserver.listening.inherited import InheritedSockets
-from wsserver.listening.ports import authority, is_loopback, is_secure, make_listeners
+from wsserver.listening.ports import authority, count_public, is_loopback, is_secure, make_listeners
 from wsserver.listening.reload import Parts, Reload
 from wsserver.listening.renewal import CertificateWatch
 from wsserver.typing import Path
-from wsserver.web.admin import metrics_disabled, public_check
+from wsserver.web.admin import MovedAPI, check_method, make_admin_frontend, metrics_disabled, moved, public_check
 from wsserver.web.api import API
 from wsserver.web.centrifuge_http import CentrifugeHTTP, Handler
 from wsserver.web.connection import HTTPServer
@@ -137,6 +137,9 @@ class WebSocketService(Service):
     is_worker = False
     """Whether this is one of several processes that share the listeners."""
 
+    _lag: LagMeter | None = None
+    _stopping: Shutdown | None = None
+
     group: "Group | None" = None
     """The processes that share the listeners; None if there is only this one."""
 
@@ -202,7 +205,8 @@ class WebSocketService(Service):
             started=reactor.seconds(),
         )
         self.endpoints = make_router(settings)
-        self._gate = AcceptGate(reactor)
+        self._gate, self._admin_gate = AcceptGate(reactor), AcceptGate(reactor)
+        """`_gate` pauses the public ports if there are too many clients."""
         emulation = Emulation(sessions, self._survey, broker.node)
         centrifuge = CentrifugeHTTP(emulation, self.connections, self.authorizer, self.endpoints.centrifuge)
         cross_origin = CrossOrigin(
@@ -211,9 +215,11 @@ class WebSocketService(Service):
         access_log = self.connections.access_log
         api, self._sse = self._api(), self._events()
         paths: dict[str, Handler] = {**centrifuge.paths}
-        pages = PageSite(self._root(table), reactor, cross_origin, access_log)
+        probes = {b"ready": Probe("ready", self.problem), b"health": Probe("alive", lambda: None)}
+        is_public = not settings.admin_listen
+        pages = PageSite(self._root(table, probes if is_public else {}), reactor, cross_origin, access_log)
         http = HTTPServer(
-            api,
+            api if is_public else MovedAPI(),
             paths,
             pages,
             cross_origin,
@@ -238,8 +244,9 @@ class WebSocketService(Service):
             max_head=settings.max_request_head,
             max_body=settings.max_request_body,
         )
-        self._lag: LagMeter | None = None
-        paths["/metrics"] = self._metrics(api) if settings.metrics == "on" else metrics_disabled
+        self._exposition: Exposition | None = self._metrics(api) if settings.metrics == "on" else None
+        self.admin: FrontendFactory | None = self._serve_metrics(api, paths, probes, cross_origin)
+        """The frontend of the admin endpoint; None if its paths are on the public port."""
         self._listeners = make_listeners(settings, reactor, inherited)
         self._renewal = CertificateWatch(
             [one.certificates for one in self._listeners if one.certificates is not None], reactor
@@ -261,7 +268,7 @@ class WebSocketService(Service):
             reactor=reactor,
         )
         self._poller: Poller | None = None
-        self._stopping: Shutdown | None = None
+        self._admin_ports: list[IListeningPort] = []
         self.ports: list[IListeningPort] = []
         """The listening ports; empty while the service does not run."""
 
@@ -279,7 +286,7 @@ class WebSocketService(Service):
         self.hub.watch_occupancy(reporter.changed)
         return reporter
 
-    def _root(self, commands: Mapping[str, Command]) -> Root:
+    def _root(self, commands: Mapping[str, Command], probes: Mapping[bytes, Probe]) -> Root:
         helps = {path: HELP.get(path, "an endpoint of the application") for path in self.endpoints.paths}
         about = describe(
             helps,
@@ -292,9 +299,20 @@ class WebSocketService(Service):
             pages,
             self.endpoints.paths,
             sse=self._sse,
-            probes={b"ready": Probe("ready", self.problem), b"health": Probe("alive", lambda: None)},
+            probes=probes,
             speaks_websocket=lambda path: not isinstance(self.endpoints.find(Path(path), {}), Refusal),
         )
+
+    def _serve_metrics(
+        self, api: API, paths: dict[str, Handler], probes: Mapping[bytes, Probe], cross_origin: CrossOrigin
+    ) -> FrontendFactory | None:
+        """Add `/metrics` to the paths of the public port; with an admin endpoint, return its frontend instead."""
+        metrics: Handler = self._exposition or metrics_disabled
+        if not self.settings.admin_listen:
+            paths["/metrics"] = metrics
+            return None
+        paths |= dict.fromkeys(("/metrics", "/ready", "/health"), moved)
+        return make_admin_frontend(self.settings, self.connections, api, metrics, probes, cross_origin)
 
     def _metrics(self, api: API) -> "Exposition":
         require_libraries(self.settings)
@@ -314,7 +332,8 @@ class WebSocketService(Service):
             self._occupancy,
             self.problem,
         )
-        return Exposition(make_registry(sources), public_check(self.settings, api), lambda: None)
+        check = check_method if self.settings.admin_listen else public_check(api)
+        return Exposition(make_registry(sources), check, lambda: self.group)
 
     def _api(self) -> API:
         settings = self.settings
@@ -340,8 +359,8 @@ class WebSocketService(Service):
         )
 
     def numbers(self) -> dict[str, Any]:
-        """Return what this process has counted, as a JSON object."""
-        return {}
+        """Return the metrics of this process as a JSON object: see `wsserver.web.exposition.Exposition.numbers`."""
+        return {} if self._exposition is None else self._exposition.numbers()
 
     def problem(self) -> str | None:
         """Return why the server cannot serve channels at the moment, as a sentence; None if it can."""
@@ -400,13 +419,20 @@ class WebSocketService(Service):
         super().stopService()
         ports, self.ports = self.ports, []
         self._gate.clear()
-        closed = [maybeDeferred(port.stopListening) for port in ports]
+        self._admin_gate.clear()
+        self._admin_ports.clear()
+        # The admin endpoint reports the drain until its end.
+        public = count_public(self.settings)
+        closed = [maybeDeferred(port.stopListening) for port in ports[:public]]
         self._renewal.stop()
         self.frontend.stopping = self.connections.stopping = True
         self._stopping = Shutdown(self.connections, self.frontend, self._reactor, self.settings.drain_timeout)
         yield from closed
         yield from (self.frontend.drain(self.settings.close_timeout), self.connections.drain())
         self._stopping.finished()
+        yield from [maybeDeferred(port.stopListening) for port in ports[public:]]
+        if self.admin is not None:
+            yield self.admin.close_all()
         if self._jwks is not None:
             self._jwks.stop()
         self.connections.access_log.flush()
@@ -464,10 +490,10 @@ class WebSocketService(Service):
     def _listen(self) -> None:
         self.frontend.stopping = self.connections.stopping = False
         try:
-            for listener in self._listeners:
-                self.ports.append(listener.open(self.frontend))
-            loopback_only = all(is_loopback(port) for port in self.ports)
-            refuse_exposure(self.settings, loopback_only=loopback_only)
+            for index in range(len(self._listeners)):
+                self.ports.append(self._open(index))
+            loopback_only = all(is_loopback(port) for port in self.ports[: count_public(self.settings)])
+            refuse_exposure(self.settings, loopback_only=all(is_loopback(port) for port in self.ports))
         except (ListenError, SettingError):
             for port in self.ports:
                 port.stopListening()
@@ -489,7 +515,7 @@ class WebSocketService(Service):
         Returns:
             The listening ports, which the caller closes with `close_ports`.
         """
-        ports = [self._listeners[index].open(self.frontend) for index in indexes]
+        ports = [self._open(index) for index in indexes]
         self._watch(ports)
         return ports
 
@@ -502,13 +528,24 @@ class WebSocketService(Service):
         """Close ports of `open_again`."""
         for port in ports:
             self._gate.discard(port)
+            self._admin_gate.discard(port)
+            if port in self._admin_ports:
+                self._admin_ports.remove(port)
             port.stopListening()
+
+    def _open(self, index: int) -> IListeningPort:
+        is_public = index < count_public(self.settings)
+        port = self._listeners[index].open(self.frontend if is_public or self.admin is None else self.admin)
+        if not is_public:
+            self._admin_ports.append(port)
+        return port
 
     def _watch(self, ports: Iterable[IListeningPort]) -> None:
         for port in ports:
+            gate = self._admin_gate if port in self._admin_ports else self._gate
             if self._poller is not None:
-                adopt(port, self._poller, self._gate)
-            self._gate.add(port)
+                adopt(port, self._poller, gate)
+            gate.add(port)
 
     def _set_reach(self, *, loopback_only: bool) -> None:
         """Replace the rules that depend on who can reach the server; until it listens, assume that all can."""
@@ -529,7 +566,10 @@ class WebSocketService(Service):
         )
         if self.authorizer.access.closed and self.authorizer.tokens is None and "subscribe" not in self.hooks.events:
             _log.info("no channel is allowed, because the server listens beyond loopback; see --channel-allow")
-        for port in self.ports:
+        public = count_public(self.settings)
+        for port in self.ports[public:]:
+            _log.info("admin endpoint at {address}", address=authority(port) or str(port.getHost()))
+        for port in self.ports[:public]:
             where = authority(port)
             if where is None:
                 _log.info("listening on {address}", address=str(port.getHost()))

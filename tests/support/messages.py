@@ -39,6 +39,7 @@ KINDS = {
     "LineLimit": "part",
     "_send_state": "other",
     "Metric": "docstring",
+    "GroupMetric": "docstring",
     "CounterMetricFamily": "docstring",
     "GaugeMetricFamily": "docstring",
     "warn": "log",

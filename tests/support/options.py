@@ -17,6 +17,7 @@ DEFAULTS = {
     "port": 8080,
     "interface": "127.0.0.1",
     "listen": (),
+    "admin_listen": (),
     "workers": 1,
     "tls_cert": "",
     "tls_key": "",

@@ -88,6 +88,7 @@ class FlagTests:
     def test_every_option_has_a_flag(self, option):
         text = {
             "listen": "tcp:1",
+            "admin_listen": "tcp:1",
             "origin": "http://a",
             "api_origin": "http://a",
             "subprotocol": "a",

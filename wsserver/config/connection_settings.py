@@ -77,6 +77,16 @@ class ConnectionSettings:
         metavar="N|auto",
         show=show_worker_count,
     )
+    admin_listen: tuple[str, ...] = option(
+        _LISTEN,
+        an_endpoint,
+        (),
+        "Twisted endpoint string on which the server answers /metrics, /health, /ready and /api, such as "
+        "tcp:9000:interface=127.0.0.1 or unix:/run/wsserver-admin.sock. The public port then answers these paths with "
+        "404. Only the API needs a key there, so other machines should not reach it.",
+        metavar="ENDPOINT",
+        many=True,
+    )
     tls_cert: str = option(
         _LISTEN,
         a_text,

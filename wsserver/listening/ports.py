@@ -24,7 +24,17 @@ from wsserver.listening.unix_socket import SocketInUse, stale_socket_removed
 from wsserver.wire.frontend import FrontendFactory
 from wsserver.wire.tls_server import TLSServerFactory
 
-__all__ = ["BACKLOG", "Listener", "authority", "endpoint_strings", "is_loopback", "is_secure", "make_listeners", "tune"]
+__all__ = [
+    "BACKLOG",
+    "Listener",
+    "authority",
+    "count_public",
+    "endpoint_strings",
+    "is_loopback",
+    "is_secure",
+    "make_listeners",
+    "tune",
+]
 
 BACKLOG = 4096
 """Maximum number of connections that wait to be accepted; Linux limits it to net.core.somaxconn."""
@@ -34,11 +44,17 @@ _TWISTED_BACKLOG = 50
 
 
 def endpoint_strings(settings: Settings) -> tuple[str, ...]:
-    """Return the Twisted endpoint strings to listen on."""
+    """Return the Twisted endpoint strings to listen on: of the public ports, then of the admin endpoints."""
     if settings.listen:
-        return settings.listen
+        return (*settings.listen, *settings.admin_listen)
     kind = "tcp6" if ":" in settings.interface else "tcp"
-    return (f"{kind}:{settings.port}:interface={settings.interface.replace(':', chr(92) + ':')}",)
+    public = f"{kind}:{settings.port}:interface={settings.interface.replace(':', chr(92) + ':')}"
+    return (public, *settings.admin_listen)
+
+
+def count_public(settings: Settings) -> int:
+    """Return the number of public ports: the first ones of `endpoint_strings`."""
+    return len(settings.listen) or 1
 
 
 class Listener:
@@ -133,9 +149,14 @@ def make_listeners(settings: Settings, reactor: Any, inherited: InheritedSockets
         SettingError: the TLS options are invalid.
         ListenError: an endpoint string with TLS is invalid.
     """
-    certificates = tls_of_settings(settings)
+    certificates, public = tls_of_settings(settings), count_public(settings)
     return [
-        Listener(text, reactor, certificates, inherited.endpoint(index) if inherited is not None else None)
+        Listener(
+            text,
+            reactor,
+            certificates if index < public else None,
+            inherited.endpoint(index) if inherited is not None else None,
+        )
         for index, text in enumerate(endpoint_strings(settings))
     ]
 

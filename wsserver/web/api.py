@@ -67,6 +67,11 @@ class API:
         self._lenient = lenient
         self._insecure = insecure
 
+    @property
+    def has_callers(self) -> bool:
+        """Whether there is a key, or calls without a key are permitted; otherwise the API refuses all calls."""
+        return bool(self._key) or self._insecure
+
     def answer(self, request: Request, body: bytes) -> "MaybeDeferred[Response]":
         """
         Check a request to the API, and run its method.

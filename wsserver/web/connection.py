@@ -7,7 +7,7 @@ copies the request into objects of its own, sorts and checks the response header
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime, ITCPTransport, ITransport
 from twisted.logger import Logger
@@ -15,8 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wsserver.endpoints.centrifuge.http_stream import HTTPStream
-from wsserver.hub.deferreds import waits
-from wsserver.web.api import API
+from wsserver.hub.deferreds import MaybeDeferred, waits
 from wsserver.web.centrifuge_http import Handler
 from wsserver.web.cors import NO_ORIGIN, CrossOrigin, describe_request, is_api
 from wsserver.web.responses import (
@@ -44,6 +43,13 @@ ABORT_TIMEOUT = 5
 """Seconds that an idle connection may take to close, because the client does not read its last response."""
 
 
+class AnswersCalls(Protocol):
+    """Answers the calls of the HTTP API: an `API`, or what stands for it where there is none."""
+
+    def answer(self, request: Request, body: bytes) -> "MaybeDeferred[Response]":
+        """Answer a call, given the request head and the request body."""
+
+
 class HTTPServer:
     """
     What the HTTP sides of all connections share.
@@ -61,7 +67,7 @@ class HTTPServer:
 
     def __init__(
         self,
-        api: API,
+        api: AnswersCalls,
         paths: Mapping[str, Handler],
         pages: PageSite,
         cross_origin: CrossOrigin,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric as Family
@@ -14,7 +14,7 @@ from wsserver.hub.deferreds import MaybeDeferred
 from wsserver.web.responses import Response, StreamResponse, refusal_response, write_lines
 from wsserver.wire.http11 import Refusal, Request
 
-__all__ = ["Exposition", "Group", "read_numbers"]
+__all__ = ["GROUP_METRICS", "Exposition", "Group", "read_numbers"]
 
 
 class Group(Protocol):
@@ -98,8 +98,10 @@ def read_numbers(found: Mapping[str, Mapping[str, Any]]) -> list[Family]:
     Args:
         found: name of a process -> what `Exposition.numbers` has returned there.
     """
-    families: dict[str, Family] = {}
+    families = _describe_supervisor(found.get("supervisor", {}))
     for worker, numbers in found.items():
+        if worker == "supervisor":
+            continue
         for name, about in numbers.items():
             family = families.get(name)
             if family is None:
@@ -107,6 +109,45 @@ def read_numbers(found: Mapping[str, Mapping[str, Any]]) -> list[Family]:
             for sample, labels, value in about["samples"]:
                 family.add_sample(sample, {**labels, "worker": worker}, value)
     return list(families.values())
+
+
+class GroupMetric(NamedTuple):
+    """A metric of the supervisor."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...]
+
+
+GROUP_METRICS: Final = (
+    GroupMetric("workers", "gauge", "Worker processes that serve clients.", ()),
+    GroupMetric("workers_configured", "gauge", "The number of worker processes that --workers asks for.", ()),
+    GroupMetric(
+        "worker_exits_total", "counter", "Worker processes that have ended without being asked to.", ("worker",)
+    ),
+    GroupMetric("workers_killed_total", "counter", "Worker processes that were killed because they did not react.", ()),
+)
+"""The metrics of the supervisor, which only exist with `--workers`."""
+
+
+def _describe_supervisor(numbers: Mapping[str, Any]) -> dict[str, Family]:
+    """Return the metrics of the supervisor by name; none if it has not answered."""
+    if not numbers:
+        return {}
+    values: dict[str, Any] = {
+        "workers": numbers["serving"],
+        "workers_configured": numbers["workers"],
+        "worker_exits_total": numbers["exits"],
+        "workers_killed_total": numbers["hung"],
+    }
+    families: dict[str, Family] = {}
+    for name, kind, text, labels in GROUP_METRICS:
+        family = families[name] = Family("wsserver_" + name.removesuffix("_total"), text, kind)
+        value = values[name]
+        for label, one in value.items() if labels else [("", value)]:
+            family.add_sample("wsserver_" + name, {"worker": label} if labels else {}, one)
+    return families
 
 
 def _write(metrics: Collector, accept: str) -> Response:

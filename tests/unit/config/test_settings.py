@@ -267,6 +267,7 @@ VALUES = {
         ["", "Mars/Olympus", "Europe", "zone.tab", "../../../etc/passwd", "/etc/passwd", "UTC\0", "\udcff"],
     ),
     "metrics": ({"on": "on", "OFF": "off"}, ["", "true"]),
+    "admin_listen": ({"tcp:9000": ("tcp:9000",), "unix:/run/a.sock": ("unix:/run/a.sock",)}, ["", "nothing"]),
     "log_level": ({"debug": "debug", "WARN": "warn", "error": "error"}, ["", "warning", "critical", "1"]),
     "access_log": ({"on": "on", "off": "off"}, ["", "true"]),
     "log_max_size": ({"64KiB": 65536, "1GiB": 1024**3}, ["", "0", "65535", "-1"]),

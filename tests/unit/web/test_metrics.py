@@ -13,7 +13,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from wsserver.config.settings import Settings
 from wsserver.testing import MemoryServer, build_frame
-from wsserver.web.exposition import Exposition
+from wsserver.web.exposition import GROUP_METRICS, Exposition
 from wsserver.web.metrics import METRICS, PREFIX
 from wsserver.wire import fastpath, frames
 
@@ -254,7 +254,8 @@ class Workers:
         self.numbers = numbers
 
     def collect(self):
-        return succeed({"1": self.numbers, "2": self.numbers})
+        supervisor = {"workers": 2, "serving": 1, "exits": {"1": 3}, "hung": 0}
+        return succeed({"1": self.numbers, "2": self.numbers, "supervisor": supervisor})
 
 
 def test_the_metrics_of_a_group_have_the_label_worker():
@@ -266,6 +267,7 @@ def test_the_metrics_of_a_group_have_the_label_worker():
     values = one.values()
     assert values["connections", "1", "websocket"] == values["connections", "2", "websocket"] == 0
     assert values["event_loop_lag_seconds_bucket", "+Inf", "2"] == 0
+    assert (values["workers",], values["workers_configured",], values["worker_exits_total", "1"]) == (1, 2, 3)
     families = list(parse_text(one.get().partition(b"\r\n\r\n")[2].decode()))
     assert len(families) == len({family.name for family in families})
 
@@ -276,4 +278,5 @@ ROW = re.compile(r"^\| `(wsserver_\w+)` \| (\w+) \|(.*?)\| \S.* \|$", re.MULTILI
 def test_the_documentation_lists_each_metric_with_its_type_and_labels():
     page = (ROOT / "docs" / "reference" / "metrics.md").read_text("utf-8")
     documented = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in ROW.findall(page)}
-    assert documented == {PREFIX + one.name: (one.kind, one.labels) for one in METRICS}
+    expected = {PREFIX + one.name: (one.kind, one.labels) for one in METRICS}
+    assert documented == expected | {PREFIX + name: (kind, labels) for name, kind, _, labels in GROUP_METRICS}
