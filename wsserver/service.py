@@ -161,7 +161,13 @@ class WebSocketService(Service):
         table = collect(getPlugins(ICommand) if commands is None else commands)
         self._loopback_only = False
         broker = _broker(settings, reactor, now)
-        self.hub = Hub(broker, reactor, Rules.from_settings(settings))
+        self.hub = Hub(
+            broker,
+            reactor,
+            Rules.from_settings(settings),
+            limits=self.connections.counters.limits,
+            queue_deadline=_queue_deadline(self.connections, settings.max_queued_age),
+        )
         """The channels. To publish from your application, call `hub.publish(channel, data)`."""
         sessions = Sessions()
         operations = Operations(
@@ -190,6 +196,8 @@ class WebSocketService(Service):
             now=time.time,
             hooks=self.hooks,
             insecure=settings.insecure,
+            max_channels=settings.max_channels_per_client,
+            limits=self.connections.counters.limits,
         )
         """Decides which clients may subscribe to which channels."""
         make_router = partial(
@@ -623,3 +631,7 @@ def tokens_of(
     from wsserver.auth.jwks import make_tokens  # noqa: PLC0415
 
     return make_tokens(settings, reactor, consume, current)
+
+
+def _queue_deadline(connections: ServerFactory, seconds: float) -> Callable[[Callable[[], None]], Any] | None:
+    return partial(connections.deadlines.call_later, seconds) if seconds else None

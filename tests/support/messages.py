@@ -56,6 +56,7 @@ KINDS = {
     "because": "close",
     "_close": "close",
     "_refuse_message": "close",
+    "_refuse_rate": "close",
     "_closed": "close",
     "invalid_command": "close",
     "failHandshake": "error",

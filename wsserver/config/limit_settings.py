@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wsserver.config.connection_settings import ConnectionSettings
 from wsserver.config.options import option
-from wsserver.config.parsers import a_duration, a_size, an_integer, show_duration, show_size
+from wsserver.config.parsers import a_choice, a_duration, a_size, an_integer, show_duration, show_size
 
 __all__ = ["LimitSettings"]
 
@@ -48,6 +48,59 @@ class LimitSettings(ConnectionSettings):
         "Maximum number of fragments (frames) of a received message; more close the connection with 1008.",
         metavar="N",
         reload=True,
+    )
+    message_rate: int = option(
+        _LIMITS,
+        an_integer(0, 10_000_000),
+        0,
+        "Maximum number of messages per second from a WebSocket, pings and pongs included; twice as many may arrive at "
+        "once. Beyond it, --rate-action applies. 0 disables this limit.",
+        metavar="N",
+    )
+    byte_rate: int = option(
+        _LIMITS,
+        a_size(0, 1024**3),
+        0,
+        "Maximum number of bytes per second from a WebSocket; twice as many may arrive at once. Beyond it, "
+        "--rate-action applies. 0 disables this limit.",
+        metavar="SIZE",
+        show=show_size,
+    )
+    rate_action: str = option(
+        _LIMITS,
+        a_choice("throttle", "close"),
+        "throttle",
+        "What to do if a client exceeds --message-rate, --byte-rate or --command-rate: read its messages more slowly, "
+        "or close the connection with 1008 (3013 for Centrifuge clients). With throttle, the server answers Centrifuge "
+        "commands over --command-rate with error 111, which is temporary.",
+        metavar="throttle|close",
+    )
+    command_rate: int = option(
+        _LIMITS,
+        an_integer(0, 10_000_000),
+        0,
+        "Maximum number of commands per second from a client: those of the Centrifuge protocol, and those such as "
+        "whoami; twice as many may arrive at once. Beyond it, --rate-action applies. 0 disables this limit.",
+        metavar="N",
+    )
+    max_channels_per_client: int = option(
+        _LIMITS,
+        an_integer(1, 10_000),
+        128,
+        "Maximum number of channels that a client may be subscribed to; the server refuses more with 400, and with "
+        "error 106 for Centrifuge clients.",
+        metavar="N",
+    )
+    # Precedent: NATS write_deadline 10 s, Centrifugo 1 s.
+    max_queued_age: float = option(
+        _LIMITS,
+        a_duration(0, 3600),
+        30.0,
+        "Maximum time for which publications wait in the queue of a client that reads too slowly, on channels with "
+        "--slow close; then the server closes the connection with 1013 (3008 for Centrifuge clients). 0 disables this "
+        "limit.",
+        metavar="TIME",
+        show=show_duration,
     )
     message_timeout: float = option(
         _LIMITS,

@@ -8,6 +8,7 @@ A raw subscriber is a client of `/ws?channel=` or `/sse?channel=`.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -26,7 +27,7 @@ from wsserver.hooks.messages import Caller, Connected, HookDisconnect, HookError
 from wsserver.hub.access import Access, is_user_limited
 from wsserver.hub.clients import new_client_id
 from wsserver.hub.deferreds import MaybeDeferred, may_wait
-from wsserver.hub.names import NotAllowed
+from wsserver.hub.names import MAX_CHANNELS, NotAllowed
 from wsserver.hub.override import forces_events
 from wsserver.origins import is_loopback_host
 from wsserver.text import quote
@@ -157,7 +158,12 @@ class Authorizer:
         now: Callable[[], float],
         hooks: Hooks | None = None,
         insecure: bool = False,
+        max_channels: int = MAX_CHANNELS,
+        limits: dict[str, int] | None = None,
     ) -> None:
+        self.max_channels = max_channels
+        """Maximum number of channels that a client may be subscribed to."""
+        self._limits: dict[str, int] = limits if limits is not None else defaultdict(int)
         self.hooks = hooks
         self.configure(tokens, anonymous=anonymous, insecure=insecure)
         self.access = access
@@ -188,10 +194,19 @@ class Authorizer:
         if self.tokens is None and any(name in credentials.query for name in _TOKEN_PARAMETERS):
             return succeed(bad_request(f"{NO_KEY}; connect without a token"))
         request = parse_query(credentials.query, default)
+        if isinstance(request, RawSubscribeRequest) and len(request.channels) > self.max_channels:
+            request = self._refuse_channels(len(request.channels))
         if isinstance(request, Refusal):
             return succeed(request)
 
         return self.identify(credentials).addCallback(self._decide, request, credentials)
+
+    def _refuse_channels(self, count: int) -> Refusal:
+        self._limits["max_channels_per_client"] += 1
+        return bad_request(
+            f"{count} channels in the URL: expected at most {self.max_channels} "
+            "(server option --max-channels-per-client)"
+        )
 
     def identify(self, credentials: Credentials) -> "Deferred[Identity | Refusal]":
         """

@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 
 from twisted.internet.interfaces import IReactorTime
 
+from wsserver.closecodes import CloseCode
 from wsserver.endpoints.commands import CACHEABLE, Command, Session, parse
 from wsserver.wire.fastpath import OPEN
+from wsserver.wire.metering import Allowance
 from wsserver.wire.protocol import ServerProtocol
 
 __all__ = ["CommandProtocol", "ReplyCache"]
@@ -91,6 +93,10 @@ class CommandProtocol(ServerProtocol):
     """Messages to be answered in later turns: (payload, whether it is binary), the first a command; None if none."""
     _is_arriving = False
     """Whether a message has just been read: it may be answered in this turn even if the peer does not read."""
+    _rate: Allowance | None = None
+    """How fast the client may send commands; None for any rate, and before the first command."""
+    _delay: Any = None
+    """The call that ends a delay, while commands wait because the client sends them too fast."""
     _is_corked = False
     """Whether `serve_one` collects the answers of this turn, to send them in one write at the end of the turn."""
 
@@ -142,6 +148,8 @@ class CommandProtocol(ServerProtocol):
     # The server's `WorkQueue` decides when the next message is answered.
 
     def _has_work(self) -> bool:
+        if self._delay is not None:
+            return False
         return bool(self._waiting_messages) and (self._is_arriving or not self._write_blocked) and self.state == OPEN
 
     def serve_one(self) -> bool:
@@ -149,12 +157,42 @@ class CommandProtocol(ServerProtocol):
         if self._has_work() and self._waiting_messages:
             if self._cork is None:
                 self._cork, self._is_corked = [], True
-            payload, is_binary = self._waiting_messages.popleft()
+            payload, is_binary = self._waiting_messages[0]
             before = self.bytes_out
             if not self._answer_at_once(payload, is_binary):
+                if self._is_over_rate():
+                    return False
                 self._execute(payload)
+            if self._waiting_messages:
+                self._waiting_messages.popleft()
             self.factory.work.charge(self.bytes_out - before)
         return self._has_work()
+
+    def _is_over_rate(self) -> bool:
+        """Check whether the next command must wait, because the client sends commands too fast; or close."""
+        settings, reactor = self.factory.settings, self.factory.reactor
+        if not settings.command_rate:
+            return False
+        rate = self._rate = self._rate or Allowance(settings.command_rate, reactor.seconds())
+        wait = rate.wait(reactor.seconds())
+        if wait == 0:
+            rate.use(1)
+            return False
+        self.factory.counters.limits["command_rate"] += 1
+        if settings.rate_action == "close":
+            self.fail(CloseCode.POLICY_VIOLATION, "the client sends too fast (server option --command-rate)")
+        else:
+            self._delay = reactor.callLater(wait, self._end_delay)
+        return True
+
+    def _end_delay(self) -> None:
+        self._delay = None
+        self.factory.work.submit(self)
+
+    @property
+    def is_throttled(self) -> bool:
+        """Whether the server delays received messages, because the client sends faster than permitted."""
+        return self._delay is not None or super().is_throttled
 
     def _execute(self, payload: bytes) -> None:
         found = self._parse(payload)
@@ -190,6 +228,9 @@ class CommandProtocol(ServerProtocol):
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: ARG002
         """Drop the waiting messages."""
         self._waiting_messages = None
+        if self._delay is not None:
+            self._delay.cancel()
+            self._delay = None
         self.factory.work.discard(self)
 
     def _session(self) -> Session:

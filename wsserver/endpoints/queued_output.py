@@ -4,6 +4,8 @@ Output of a subscriber's connection: send messages immediately, or queue them wh
 This module does not use a clock or a socket.
 """
 
+from typing import Any
+
 from wsserver.closecodes import CloseCode
 from wsserver.hub.hub import Hub
 from wsserver.hub.send_queue import Batch, SendQueue, SlowConsumerPolicy
@@ -31,7 +33,9 @@ class QueuedOutput:
     _send_queue: SendQueue | None = None
     """The queued messages; None while messages are sent immediately."""
     _overflowed = False
-    """Whether the send queue has exceeded `max_queued`: its content was dropped, and the connection must be closed."""
+    """Whether the send queue has exceeded a limit: its content was dropped, and the connection must be closed."""
+    _queue_deadline: Any = None
+    """The deadline of the oldest message in the send queue that must not be dropped; None if there is none."""
 
     # Implemented by the subclass.
 
@@ -112,14 +116,33 @@ class QueuedOutput:
         # Only messages that the policy has dropped are counted, not those that a closed connection does not receive.
         self.hub.dropped += loss.messages
         if queue.full:
-            self._send_queue, self._overflowed = SendQueue(self.max_queued), True
-            self._close_slow()
+            self._overflow("max_queued_bytes")
             return
+        if policy is SlowConsumerPolicy.CLOSE and self._queue_deadline is None and self.hub.queue_deadline is not None:
+            self._queue_deadline = self.hub.queue_deadline(self._queue_is_too_old)
         for channel in loss.channels:
             self.dropped(channel)
 
-    def _close_slow(self) -> None:
-        self.close(CloseCode.TRY_AGAIN_LATER, "the client reads too slowly (server option --max-queued-bytes)")
+    def _overflow(self, limit: str) -> None:
+        """Drop the queue, and close the connection: the client reads too slowly for one of the limits."""
+        self.hub.limits[limit] += 1
+        self._cancel_queue_deadline()
+        self._send_queue, self._overflowed = SendQueue(self.max_queued), True
+        self._close_slow(limit)
+
+    def _queue_is_too_old(self) -> None:
+        self._queue_deadline = None
+        if self._send_queue is not None and not self._overflowed and not self._has_ended():
+            self._overflow("max_queued_age")
+
+    def _cancel_queue_deadline(self) -> None:
+        if self._queue_deadline is not None:
+            self._queue_deadline.cancel()
+            self._queue_deadline = None
+
+    def _close_slow(self, limit: str = "max_queued_bytes") -> None:
+        option = limit.replace("_", "-")
+        self.close(CloseCode.TRY_AGAIN_LATER, f"the client reads too slowly (server option --{option})")
 
     # Flow control.
 
@@ -132,6 +155,7 @@ class QueuedOutput:
     def release(self) -> None:
         """Send the queued messages, and stop queueing. If the queue has overflowed, close the connection with 1013."""
         queue, self._send_queue = self._send_queue, None
+        self._cancel_queue_deadline()
         # Set this before the queue is sent: that may fill the transport, which then calls `hold`.
         self._writable = not self._overflowed and not self._has_ended()
         if self._overflowed:

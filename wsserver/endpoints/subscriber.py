@@ -105,6 +105,7 @@ class SubscriberProtocol(ServerProtocol, QueuedOutput):
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         """Drop the send queue."""
         super().connectionLost(reason)
+        self._cancel_queue_deadline()
         self._writable, self._send_queue = False, None
 
 

@@ -10,8 +10,9 @@ offsets, each once. If a publication is missing, the following ones wait until i
 that returns after a lost connection receives the publications that it missed (`wsserver.hub.recovery`).
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -58,8 +59,21 @@ class Hub:
         rules: the options of each channel (history, presence and others); None for the defaults.
     """
 
-    def __init__(self, broker: Broker, reactor: IReactorTime, rules: Rules | None = None) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        reactor: IReactorTime,
+        rules: Rules | None = None,
+        *,
+        limits: dict[str, int] | None = None,
+        queue_deadline: Callable[[Callable[[], None]], Any] | None = None,
+    ) -> None:
         self.rules = rules if rules is not None else Rules()
+        self.limits: dict[str, int] = limits if limits is not None else defaultdict(int)
+        """Name of a limit -> how often it took effect; see `wsserver.wire.counters`."""
+        self.queue_deadline = queue_deadline
+        """Starts the deadline of a client's send queue: calls a function later, unless `cancel` is called on the
+        result. None if there is no such deadline."""
         self.broker = broker
         self.presence = PresenceManager(broker, self.rules, reactor)
         """Reports the joins and leaves of this process's clients to the broker."""

@@ -299,6 +299,7 @@ class _Stream(RawSubscription, Output):
         if self._is_over:
             return
         self._is_over, self._writable = True, False
+        self._cancel_queue_deadline()
         self._send_queue = None
         self._leave(code, reason)
         self._request.unregisterProducer()

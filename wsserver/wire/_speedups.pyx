@@ -377,7 +377,7 @@ cdef class FastPath(Output):
     """See `fastpath.PyFastPath`."""
 
     cdef public int state
-    cdef public bint _plain, _compressed
+    cdef public bint _plain, _compressed, _metered
     cdef public Py_ssize_t _limit, _compress_from
     cdef public object _partial, autoPingTimeoutCall
     cdef public uint64_t messages_in, bytes_in, messages_out, bytes_out
@@ -404,6 +404,8 @@ cdef class FastPath(Output):
         cdef Py_ssize_t budget = FRAMES_PER_TURN, start = 0
         self.uncork()
         self.corked = True
+        if self._metered:
+            budget = self._frames_allowed(end)
         if self._plain:
             start = self.fast(p, 0, end, &budget)
         if start < end:
@@ -457,6 +459,8 @@ cdef class FastPath(Output):
             budget[0] -= 1
             if self.dispatch(payload, first):
                 any_message = True
+            if self._metered:
+                budget[0] = min(budget[0], <Py_ssize_t>self._frames_allowed(0))
         # As in Autobahn, any data frame counts as a pong.
         if any_message and self.autoPingTimeoutCall is not None:
             self._cancel_ping_timeout()

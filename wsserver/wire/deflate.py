@@ -5,7 +5,7 @@ This module does not use Twisted, Autobahn or a clock. Inflating produces at mos
 the peer sends. Section numbers in this module are those of RFC 7692.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, Final
@@ -158,16 +158,25 @@ class Deflate:
         terms: the negotiated parameters.
         deflater: the library that compresses; None for `DEFLATER`.
         inflater: the library that inflates; None for `INFLATER`.
+        spend: called with the size of each piece of data that was compressed or inflated, uncompressed, in bytes.
     """
 
     EXTENSION_NAME: ClassVar[str] = "permessage-deflate"
     too_big: ClassVar[type[InflateTooBig]] = InflateTooBig
     corrupt: ClassVar[type[InflateCorrupt]] = InflateCorrupt
 
-    __slots__ = ("_deflater", "_deflating", "_inflater", "_inflating", "_streams", "terms")
+    __slots__ = ("_deflater", "_deflating", "_inflater", "_inflating", "_spend", "_streams", "terms")
 
-    def __init__(self, terms: Terms, *, deflater: Library | None = None, inflater: Library | None = None) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        *,
+        deflater: Library | None = None,
+        inflater: Library | None = None,
+        spend: Callable[[int], object] = int,
+    ) -> None:
         self.terms = terms
+        self._spend = spend
         self._deflater = deflater or DEFLATER
         self._inflater = inflater or INFLATER
         self._deflating: Any = None
@@ -247,6 +256,7 @@ class Deflate:
         except self._inflater.module.error as error:
             self._inflating = None
             raise self.corrupt(str(error)) from None
+        self._spend(len(inflated))
         if len(inflated) > max_output_len:
             self._inflating = None
             raise self.too_big(f"more than {max_output_len} bytes")
@@ -318,6 +328,7 @@ class Deflate:
         """
         if not payload:
             return _EMPTY
+        self._spend(len(payload))
         stream = self._deflating
         if stream is None:
             stream = self._new_deflating()

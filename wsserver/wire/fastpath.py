@@ -79,6 +79,8 @@ class PyFastPath(PyOutput):
 
     _inflate: Callable[[bytes, int], bytes | None]
     """Inflates a whole message, given its payload and the first byte of its frame; None if the connection fails."""
+    _frames_allowed: Callable[[int], int]
+    """Returns how many frames may be processed now, given the number of bytes that have arrived; see `_metered`."""
     _deflate: Callable[[bytes], bytes]
     """Compresses the payload of a message."""
     _slow: Callable[[bytes, int], None]
@@ -101,6 +103,8 @@ class PyFastPath(PyOutput):
         self.state = CONNECTING
         self._plain = self._compressed = False
         """Whether data frames may bypass the state machine; whether permessage-deflate was negotiated."""
+        self._metered = False
+        """Whether `_frames_allowed` limits the frames of a turn, because of compression or a rate."""
         self._writable = False
         self._compress_from = 0
         """Minimum size in bytes of a payload that is sent compressed."""
@@ -118,7 +122,8 @@ class PyFastPath(PyOutput):
         if self._cork:
             self._uncork()
         self._cork = []
-        start, budget = self._fast(data, 0, FRAMES_PER_TURN)
+        budget = self._frames_allowed(len(data)) if self._metered else FRAMES_PER_TURN
+        start, budget = self._fast(data, 0, budget)
         if start < len(data):
             self._slow(data[start:], budget)
         self._uncork()
@@ -160,6 +165,8 @@ class PyFastPath(PyOutput):
                 self._partial = None
             budget -= 1
             dispatched = self._dispatch(payload, first) or dispatched
+            if self._metered:
+                budget = min(budget, self._frames_allowed(0))
         # As in Autobahn, every data frame counts as a pong.
         if dispatched and self.autoPingTimeoutCall is not None:
             self._cancel_ping_timeout()

@@ -94,6 +94,20 @@ class WorkQueue:
         self._pieces -= 1
         self._bytes -= size
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether the budget of this turn is used up."""
+        return self._pieces <= 0 or self._bytes <= 0 or self._seconds <= 0
+
+    def spend(self, size: int) -> None:
+        """
+        Count the compression of data against the budget of this turn.
+
+        Args:
+            size: size of the uncompressed data, in bytes.
+        """
+        self._bytes -= size // 2
+
     # The budget is renewed only in turns that the queue has scheduled, so no turn can use more than one budget.
 
     def _renew(self) -> None:

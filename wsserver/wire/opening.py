@@ -49,6 +49,7 @@ class OpeningHandshake(AutobahnConnection):
     _compress_from: int
     _waiting: bytes
     _process_waiting: Callable[[], None]
+    _start_metering: Callable[[], None]
 
     # Provided by `ServerProtocol`.
     factory: Any
@@ -216,6 +217,7 @@ class OpeningHandshake(AutobahnConnection):
         # `twisted.web`, the head as received is unknown.
         self._request, self._accept = self.request.head or self.request, None
         self._plain = True
+        self._start_metering()
         self.onOpen()
         if self._opening is not None:
             self._opening.callback(None)
@@ -226,7 +228,7 @@ class OpeningHandshake(AutobahnConnection):
         if not accept.extensions:
             return None
         terms = self._compression_terms(accept)
-        self._use_codec(Deflate(terms))
+        self._use_codec(Deflate(terms, spend=self.factory.work.spend))
         self._compressed, self._compress_from = True, self.factory.settings.compression_min_size
         return terms.answer
 

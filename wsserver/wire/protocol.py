@@ -335,6 +335,10 @@ class ServerProtocol(SlowPath, OpeningHandshake):
         The peer has most likely disappeared, so the server does not wait for its Close frame.
         """
         self.autoPingTimeoutCall = None
+        if self.is_throttled:
+            # The pong may be among the messages that the server delays.
+            self.autoPingTimeoutCall = self.factory.deadlines.call_later(self.autoPingTimeout, self.onAutoPingTimeout)
+            return
         self.wasNotCleanReason = f"no pong within {show_duration(self.autoPingTimeout)}"
         self.fail(CloseCode.INTERNAL_ERROR, self.wasNotCleanReason)
         self.dropConnection()
@@ -367,9 +371,10 @@ class ServerProtocol(SlowPath, OpeningHandshake):
     def connectionLost(self, reason: Failure = cast(Failure, None)) -> None:  # noqa: B008
         """Release the connection, cancel its deadlines, and call `onClose`."""
         self._plain = False
-        for deadline in (self._drop_deadline, self.closeHandshakeTimeoutCall):
+        for deadline in (self._drop_deadline, self.closeHandshakeTimeoutCall, self._throttle):
             if deadline is not None:
                 deadline.cancel()
+        self._throttle = None
         if self.state != CLOSED:
             self._set_closed()
         self._end(reason)

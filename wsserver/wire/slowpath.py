@@ -13,13 +13,44 @@ from wsserver.closecodes import CloseCode
 from wsserver.config.parsers import show_duration, show_size
 from wsserver.wire import frames
 from wsserver.wire.deflate import InflateCorrupt, InflateTooBig
-from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN, FastPath
+from wsserver.wire.fastpath import CLOSED, CONNECTING, FRAMES_PER_TURN, OPEN, FastPath
 from wsserver.wire.frames import FIN_BINARY, FIN_CLOSE, FIN_TEXT, RSV1
+from wsserver.wire.metering import Meter
 
 __all__ = ["SlowPath"]
 
 SLOW_FRAME = 8
 """Number of frames of the turn's budget that a frame costs if the state machine processes it."""
+
+
+class _WaitingBytes:
+    """
+    A connection in the server's `WorkQueue`, of which received bytes wait. See `wsserver.wire.limits.Worker`.
+
+    Not the connection itself: that is in the queue with its commands, if it has any.
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: "SlowPath") -> None:
+        self._connection = connection
+
+    def __hash__(self) -> int:
+        return hash(self._connection)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _WaitingBytes) and other._connection is self._connection
+
+    def serve_one(self) -> bool:
+        self._connection.factory.work.charge(0)
+        self._connection._process_waiting()  # noqa: SLF001 (of this module)
+        return False
+
+    def finish_turn(self) -> None:
+        pass
+
+    def work_failed(self) -> None:
+        self._connection._endpoint_failed()  # noqa: SLF001
 
 
 class SlowPath(FastPath):
@@ -48,12 +79,40 @@ class SlowPath(FastPath):
     """Received bytes that exceeded the turn's budget. While there are any, the server reads nothing more."""
     _write_blocked = False
     """Whether reading is paused because the peer does not read."""
+    _meter: Meter | None = None
+    """Counts what the connection receives, if there is a rate."""
+    _throttle: Any = None
+    """The call that ends the delay, while the server delays messages because the client sends too fast."""
     _fragments = 0
     """Number of frames of the current message that the state machine has processed."""
     _reading_paused = False
     """Whether reading is paused by the endpoint: see `pause_reading`."""
     _is_draining = False
     """Whether nothing more is read, because the server is stopping: see `_stop_receiving`."""
+
+    # Budgets of connections with compression or a rate.
+
+    def _start_metering(self) -> None:
+        factory = self.factory
+        messages, size = factory.settings.message_rate, factory.settings.byte_rate
+        if messages or size:
+            self._meter = Meter(messages, size, factory.reactor.seconds())
+        self._metered = self._compressed or self._meter is not None
+
+    def _frames_allowed(self, size: int) -> int:
+        """
+        Return how many frames may be processed now.
+
+        Args:
+            size: number of received bytes that are about to be processed; 0 if they are being processed.
+        """
+        if self._waiting:
+            return 0
+        allowed = FRAMES_PER_TURN
+        if self._meter is not None:
+            allowed = self._meter.allow(self.messages_in, size, allowed, self.factory.reactor.seconds())
+        # Compression takes much more time than its bytes on the wire, so its budget is that of the whole server.
+        return 0 if self._compressed and self.factory.work.exhausted else allowed
 
     def _slow(self, data: bytes, budget: int) -> None:
         """
@@ -78,6 +137,8 @@ class SlowPath(FastPath):
             while start < len(data) and budget > 0 and self.state != CLOSED:
                 start = self._take_close(data, start) or self._feed_autobahn(data, start)
                 budget -= SLOW_FRAME
+                if self._metered:
+                    budget = min(budget, self._frames_allowed(0))
                 self._plain = self._is_plain()
                 start, budget = self._fast(data, start, budget)
         except Exception:
@@ -85,6 +146,8 @@ class SlowPath(FastPath):
             start = len(data)
         if start < len(data) and self.state != CLOSED:
             self._waiting = data[start:]
+            if self._meter is not None:
+                self._meter.keep_waiting(len(self._waiting))
             self.transport.pauseProducing()
             self._process_waiting_later()
         self._plain = self._is_plain()
@@ -106,10 +169,36 @@ class SlowPath(FastPath):
         )
 
     def _process_waiting_later(self) -> None:
-        self.factory.reactor.callLater(0, self._process_waiting)
+        if self._throttle is not None:
+            return
+        factory, meter = self.factory, self._meter
+        wait, limit = meter.wait(factory.reactor.seconds()) if meter is not None else (0.0, "")
+        if wait > 0 and self.state == OPEN:
+            self._over_rate(wait, limit)
+        elif self._compressed:
+            factory.work.submit_later(_WaitingBytes(self))
+        else:
+            factory.reactor.callLater(0, self._process_waiting)
+
+    def _over_rate(self, wait: float, limit: str) -> None:
+        """Read nothing for some seconds, or close the connection: the client sends faster than a rate permits."""
+        self.factory.counters.limits[limit] += 1
+        if self.factory.settings.rate_action == "close":
+            self._meter, self._metered = None, self._compressed
+            self._refuse_rate(f"the client sends too fast (server option --{limit.replace('_', '-')})")
+            self._process_waiting_later()
+            return
+        self._throttle = self.factory.reactor.callLater(wait, self._end_throttle)
+
+    def _refuse_rate(self, reason: str) -> None:
+        self.fail(CloseCode.POLICY_VIOLATION, reason)
+
+    def _end_throttle(self) -> None:
+        self._throttle = None
+        self._process_waiting()
 
     def _process_waiting(self) -> None:
-        if self._write_blocked or self._reading_paused or not self._waiting:
+        if self._write_blocked or self._reading_paused or self._throttle is not None or not self._waiting:
             return
         data, self._waiting = self._waiting, b""
         self._plain = self._is_plain()
@@ -244,6 +333,8 @@ class SlowPath(FastPath):
     def onFrameEnd(self) -> None:
         """Process the end of a frame."""
         frame: Any = self.current_frame
+        if self._meter is not None and frame.opcode > 7:
+            self._meter.control_frames += 1
         if not self.failedByMe or frame.opcode > 7:
             try:
                 super().onFrameEnd()  # type: ignore[misc]
@@ -282,7 +373,7 @@ class SlowPath(FastPath):
     @property
     def is_throttled(self) -> bool:
         """Whether the server delays received messages, because the client sends faster than permitted."""
-        return False
+        return self._throttle is not None
 
     def message_timed_out(self) -> None:
         """Close with 1008: a message did not arrive within the timeout."""

@@ -246,3 +246,51 @@ class CommandBudgetTests:
         frames = client.frames()
         assert len(frames) == 202
         assert frames[-2:] == [Frame(1, b"Goodbye!"), Frame(8, b"\x03\xe8bye")]
+
+
+class CommandRateTests:
+    """`--command-rate`."""
+
+    def _connect(self, **options):
+        server = MemoryServer(Settings(command_rate=5, **options))
+        client = server.connect()
+        client.open("/ws")
+        return server, client
+
+    def test_delays_commands_over_the_rate_and_answers_all_messages_in_order(self):
+        server, client = self._connect()
+        for number in range(30):
+            client.send_text("hello")
+            client.send_text(str(number))
+        first = client.messages()
+        assert first.count("Hello, 127.0.0.1:50000!") == 10
+        for _ in range(500):
+            server.clock.advance(0.01)
+        answers = first + client.messages()
+        assert answers[1::2] == [str(number) for number in range(30)]
+        assert len(answers) == 60
+        assert server.service.connections.counters.limits["command_rate"] > 0
+
+    def test_closes_with_1008_with_rate_action_close(self):
+        _, client = self._connect(rate_action="close")
+        for _ in range(11):
+            client.send_text("hello")
+        frames = client.frames()
+        assert (
+            frames[-1].payload
+            == (1008).to_bytes(2, "big") + b"the client sends too fast (server option --command-rate)"
+        )
+
+    def test_does_not_limit_messages_that_are_no_commands(self):
+        _, client = self._connect()
+        for _ in range(100):
+            client.send_text("something else")
+        assert len(client.messages()) == 100
+
+    def test_drops_the_delay_of_a_client_that_disconnects(self):
+        server, client = self._connect(ping_interval=0)
+        for _ in range(30):
+            client.send_text("hello")
+        client.transport.lose()
+        server.clock.advance(0)
+        assert "_end_delay" not in [call.func.__name__ for call in server.clock.getDelayedCalls()]

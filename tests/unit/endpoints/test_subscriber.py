@@ -63,6 +63,38 @@ class SlowClientTests:
         publish(server, "4")
         assert client.messages() == ["4"]
 
+    def test_is_closed_with_1013_when_a_publication_waits_for_the_maximum_age(self):
+        server = serve(max_queued_age=5, ping_interval=0)
+        client = subscribe_raw(server, "channel=foo,filler")
+        connection = fill(server, client)
+        server.clock.advance(10)
+        publish(server, "1")
+        server.clock.advance(4.9)
+        assert connection.state == 3
+        server.clock.advance(0.2)
+        assert rest(client) == []
+        assert connection.ended == (1013, "the client reads too slowly (server option --max-queued-age)")
+        assert dict(server.service.connections.counters.limits) == {"max_queued_age": 1}
+
+    def test_is_not_closed_if_it_reads_before_the_maximum_age(self):
+        server = serve(max_queued_age=5, ping_interval=0)
+        client = subscribe_raw(server, "channel=foo,filler")
+        for number in range(3):
+            fill(server, client)
+            publish(server, str(number))
+            server.clock.advance(4)
+            assert rest(client) == [str(number)]
+        server.clock.advance(30)
+        assert client.frames() == []
+
+    def test_is_not_closed_for_the_age_of_publications_that_may_be_dropped(self):
+        server = serve(max_queued_age=5, ping_interval=0, slow="drop-oldest")
+        client = subscribe_raw(server, "channel=foo,filler")
+        fill(server, client)
+        publish(server, "1")
+        server.clock.advance(60)
+        assert rest(client) == ["1"]
+
     def test_is_closed_with_1013_when_its_queue_exceeds_the_limit(self):
         """The subscriber gets no further publications. Those in its queue do not count as dropped."""
         server = serve(max_queued_bytes=2000)

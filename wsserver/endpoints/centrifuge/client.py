@@ -16,7 +16,6 @@ from wsserver.centrifugecodes import (
     BAD_REQUEST,
     EXPIRED,
     INTERNAL,
-    LIMIT_EXCEEDED,
     Disconnect,
     Error,
 )
@@ -47,7 +46,7 @@ from wsserver.endpoints.centrifuge.subscriptions import Channels
 from wsserver.errors import InvalidChannel
 from wsserver.hub.clients import ClientInfo
 from wsserver.hub.deferreds import MaybeDeferred, may_wait, waits
-from wsserver.hub.names import MAX_CHANNELS, parse_name
+from wsserver.hub.names import parse_name
 from wsserver.typing import ChannelName
 
 __all__ = ["Session"]
@@ -207,8 +206,8 @@ class Session:
             with suppress(InvalidChannel):
                 if self._permissions.find_grant(self.context, channel := parse_name(name)) is not None:
                     wanted[channel] = asked
-        if len(wanted) > MAX_CHANNELS:
-            return LIMIT_EXCEEDED.because(f"expected at most {MAX_CHANNELS} channels per client")
+        if len(wanted) > self._permissions.authorizer.max_channels:
+            return self._permissions.refuse_channels()
         self._connection.hold()
         results: dict[str, SubscribeResult] = {}
         limit = self._permissions.pages.limit
@@ -297,10 +296,10 @@ class Session:
             options: see `wsserver.hub.management.Management.subscribe`.
 
         Returns:
-            False if the client is already subscribed to `MAX_CHANNELS` channels, or `expire_at` is in the past.
+            False if the client is already subscribed to the maximum of channels, or `expire_at` is in the past.
         """
         ended = 0 < options.get("expire_at", 0) <= self._permissions.authorizer.time()
-        if ended or len(self.channels) >= MAX_CHANNELS:
+        if ended or len(self.channels) >= self._permissions.authorizer.max_channels:
             return False
         self._channels.push_subscription(channel, options)
         return True

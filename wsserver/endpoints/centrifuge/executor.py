@@ -36,6 +36,7 @@ from wsserver.endpoints.centrifuge.replies import NO_REPLY, PUBLISHED, ConnectRe
 from wsserver.endpoints.centrifuge.unconfirmed import Sent, UnconfirmedPublishes
 from wsserver.hub.deferreds import waits
 from wsserver.wire.fastpath import OPEN
+from wsserver.wire.metering import Allowance
 from wsserver.wire.protocol import ServerFactory
 from wsserver.wire.timers import Deadline
 
@@ -73,6 +74,7 @@ class Executor(CentrifugeOutput):
         "_frames",
         "_next_ping",
         "_pong_deadline",
+        "_rate",
         "_replies",
         "_replies_size",
         "_unconfirmed",
@@ -127,12 +129,16 @@ class Executor(CentrifugeOutput):
         """Whether a command is still being executed: its result is a Deferred that has not fired."""
         self._unconfirmed: UnconfirmedPublishes | None = None
         """Publish commands that the broker has yet to confirm."""
+        self._rate: Allowance | None = None
+        """How fast the client may send commands; None for any rate."""
 
     # Opening.
 
     def start(self) -> None:
         """Wait for the `connect` command."""
         self.session = Session(self)
+        if rate := self.factory.settings.command_rate:
+            self._rate = Allowance(rate, self.factory.reactor.seconds())
         self._connect_deadline = self.factory.deadlines.call_later(CONNECT_TIMEOUT, self._connect_timed_out)
 
     def _connect_timed_out(self) -> None:
@@ -233,7 +239,7 @@ class Executor(CentrifugeOutput):
 
     def _execute(self, command: Command) -> None:
         assert self.session is not None
-        request = command.request
+        request = command.request if self._rate is None else self._check_rate(command, self._rate)
         try:
             answer = request if isinstance(request, REFUSALS) else self.session.handle(request)
         except Exception:
@@ -251,6 +257,16 @@ class Executor(CentrifugeOutput):
             answer.addErrback(error_for).addCallback(self._answer_late, command).addErrback(self._crash)
         else:
             self._answer(answer, command)
+
+    def _check_rate(self, command: Command, rate: Allowance) -> Any:
+        """Return the request of a command, or its refusal if the client sends commands too fast."""
+        if rate.wait(self.factory.reactor.seconds()) == 0:
+            rate.use(1)
+            return command.request
+        self.factory.counters.limits["command_rate"] += 1
+        # A message (`send`) has no reply that could say it.
+        closes = self.factory.settings.rate_action == "close" or not command.id
+        return (TOO_MANY if closes else TOO_MANY_REQUESTS).because("over the server option --command-rate")
 
     def _answer_late(self, answer: Answer, command: Command) -> None:
         self._busy = False

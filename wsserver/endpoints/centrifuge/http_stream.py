@@ -243,6 +243,7 @@ class HTTPStream(Executor, Output):
     def _stop(self, code: int, reason: str) -> None:
         if self.state == OPEN:
             self.state = CLOSING
+            self._cancel_queue_deadline()
             self._writable, self._send_queue = False, None
             self.stop(code, reason)
             by = "peer" if code == CONNECTION_CLOSED.code else "server"

@@ -22,6 +22,7 @@ from wsserver.centrifugecodes import (
     EXPIRED_ERROR,
     EXPIRED_SUBSCRIPTION,
     INVALID_TOKEN,
+    LIMIT_EXCEEDED,
     NOT_AVAILABLE_ERROR,
     PERMISSION_DENIED,
     TOKEN_EXPIRED,
@@ -110,6 +111,12 @@ class Permissions:
         self._personal_channel = personal_channel
         self.pages = pages
         self.authorizer = authorizer
+
+    def refuse_channels(self) -> Error:
+        """Return the refusal of a client that has too many channels, and count it."""
+        self._hub.limits["max_channels_per_client"] += 1
+        most = self.authorizer.max_channels
+        return LIMIT_EXCEEDED.because(f"expected at most {most} channels per client (--max-channels-per-client)")
 
     def expiry(self, expires_at: int, *, by_token: bool = True) -> tuple[bool, int]:
         """

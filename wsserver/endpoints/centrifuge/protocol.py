@@ -7,7 +7,7 @@ Source: https://centrifugal.dev/docs/transports/client_protocol.
 from collections.abc import Hashable
 from typing import Any, ClassVar
 
-from wsserver.centrifugecodes import centrifuge_code
+from wsserver.centrifugecodes import TOO_MANY, centrifuge_code
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import find_token, select_subprotocol
 from wsserver.endpoints.centrifuge.executor import Executor
@@ -132,6 +132,9 @@ class CentrifugeProtocol(Executor, SubscriberProtocol):
     def drain(self, code: int, reason: str, wait: Wait) -> bool:  # noqa: ARG002
         """Answer what was received, then close with 3001 whatever the option `drain_code` is: SDKs reconnect then."""
         return super().drain(CloseCode.GOING_AWAY, reason, wait)
+
+    def _refuse_rate(self, reason: str) -> None:
+        self.disconnect(TOO_MANY.because(reason))
 
     def abandon(self) -> None:
         """Drop the connection without waiting for the Close frame of the client."""

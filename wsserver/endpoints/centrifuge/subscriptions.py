@@ -60,7 +60,7 @@ from wsserver.hub.clients import ClientInfo
 from wsserver.hub.deferreds import MaybeDeferred, may_wait, then, waits
 from wsserver.hub.filters import compile_filter
 from wsserver.hub.hub import Joined
-from wsserver.hub.names import MAX_CHANNELS, parse_name
+from wsserver.hub.names import parse_name
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Position, ReadLimit
 from wsserver.text import quote
@@ -191,8 +191,8 @@ class Channels:
             return BAD_REQUEST.because(f"delta: expected {FOSSIL}, got {quote(request.delta)}")
         if request.channel in self.subscriptions:
             return ALREADY_SUBSCRIBED
-        if len(self.subscriptions) >= MAX_CHANNELS:
-            return LIMIT_EXCEEDED.because(f"expected at most {MAX_CHANNELS} channels per client")
+        if len(self.subscriptions) >= self._permissions.authorizer.max_channels:
+            return self._permissions.refuse_channels()
         grant = self._permissions.subscribe(self.context, request)
         if waits(grant):
             return grant.addCallback(self._join_if_granted, request)

@@ -16,7 +16,7 @@ from wsserver.config.channel_settings import MAX_REWIND
 from wsserver.endpoints.refusals import refusal_for
 from wsserver.errors import InvalidChannel, InvalidFilter
 from wsserver.hub.filters import Filter, parse_conditions
-from wsserver.hub.names import MAX_CHANNELS, parse_name
+from wsserver.hub.names import parse_name
 from wsserver.text import quote
 from wsserver.typing import ChannelName
 from wsserver.wire.http11 import Refusal, bad_request
@@ -142,8 +142,6 @@ def _channels(query: Mapping[str, list[str]]) -> tuple[ChannelName, ...] | Refus
                 return refusal_for(error)
     if not names:
         return bad_request("no channel in the URL: expected ?channel=NAME")
-    if len(names) > MAX_CHANNELS:
-        return bad_request(f"{len(names)} channels in the URL: expected at most {MAX_CHANNELS}")
     return tuple(names)
 
 

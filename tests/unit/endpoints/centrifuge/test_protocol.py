@@ -617,6 +617,46 @@ class SubscribeTests:
         client.request("unsubscribe", channel="c0")
         assert "code" not in client.request("subscribe", channel="more")
 
+    def test_refuses_more_channels_than_the_option_permits_and_counts_it(self):
+        server = make_server(max_channels_per_client=2)
+        client = Client(server).connected()
+        codes = [client.request("subscribe", channel=name).get("code") for name in "abc"]
+        assert codes == [None, None, 106]
+        assert dict(server.service.connections.counters.limits) == {"max_channels_per_client": 1}
+
+    def test_refuses_a_token_with_more_channels_than_the_option_permits_with_106(self):
+        server = make_server(max_channels_per_client=2, token_secret=SECRET)
+        client = Client(server)
+        assert client.request("connect", token=token(channels=["a", "b", "c"]))["code"] == 106
+
+    def test_answers_commands_over_the_rate_with_the_temporary_error_111(self):
+        server = make_server(command_rate=5)
+        client = Client(server).connected()
+        server.clock.advance(10)
+        codes = [client.request("presence_stats", channel="a").get("code") for _ in range(12)]
+        assert codes == [103] * 10 + [111] * 2
+        server.clock.advance(0.3)
+        assert client.request("presence_stats", channel="a")["code"] == 103
+        assert dict(server.service.connections.counters.limits) == {"command_rate": 2}
+
+    def test_closes_with_3013_over_the_rate_with_rate_action_close(self):
+        server = make_server(command_rate=5, rate_action="close")
+        client = Client(server).connected()
+        for _ in range(12):
+            client.peer.send_text('{"id":9,"presence_stats":{"channel":"a"}}')
+            server.clock.advance(0)
+        frames = client.peer.frames()
+        assert frames[-1].payload[:2] == (3013).to_bytes(2, "big")
+        assert b"--command-rate" in frames[-1].payload
+
+    def test_closes_with_3013_over_the_message_rate_with_rate_action_close(self):
+        server = make_server(message_rate=5, rate_action="close")
+        client = Client(server).connected()
+        for _ in range(30):
+            client.peer.send_text('{"id":9,"presence_stats":{"channel":"a"}}')
+        server.clock.advance(0)
+        assert client.peer.frames()[-1].payload[:2] == (3013).to_bytes(2, "big")
+
     @pytest.mark.parametrize(
         "method", ["subscribe", "unsubscribe", "publish", "presence", "presence_stats", "history", "sub_refresh"]
     )
