@@ -15,6 +15,7 @@ __all__ = [
     "ALREADY_SUBSCRIBED",
     "BAD_REQUEST",
     "BAD_REQUEST_ERROR",
+    "CHANNEL_LIMIT",
     "CLOSE_CODES",
     "CONNECTION_CLOSED",
     "EXPIRED",
@@ -109,6 +110,7 @@ NO_PONG: Final = Disconnect(3012, "no pong")
 TOO_MANY: Final = Disconnect(3013, "too many requests")
 INVALID_TOKEN: Final = Disconnect(3500, "invalid token")
 BAD_REQUEST: Final = Disconnect(3501, "bad request")
+CHANNEL_LIMIT: Final = Disconnect(3505, "channel limit")
 STALE: Final = Disconnect(3502, "stale")
 FORCE_DISCONNECT: Final = Disconnect(3503, "force disconnect")
 FORBIDDEN: Final = Disconnect(3507, "permission denied")

@@ -44,6 +44,7 @@ class CodesTests:
             3013: "too many requests",
             3500: "invalid token",
             3501: "bad request",
+            3505: "channel limit",
             3502: "stale",
             3503: "force disconnect",
             3507: "permission denied",

@@ -207,7 +207,7 @@ class Session:
                 if self._permissions.find_grant(self.context, channel := parse_name(name)) is not None:
                     wanted[channel] = asked
         if len(wanted) > self._permissions.authorizer.max_channels:
-            return self._permissions.refuse_channels()
+            return self._permissions.refuse_connect_channels()
         self._connection.hold()
         results: dict[str, SubscribeResult] = {}
         limit = self._permissions.pages.limit

@@ -18,6 +18,7 @@ from wsserver.auth.jwt import Refused
 from wsserver.centrifugecodes import (
     BAD_REQUEST,
     BAD_REQUEST_ERROR,
+    CHANNEL_LIMIT,
     EXPIRED,
     EXPIRED_ERROR,
     EXPIRED_SUBSCRIPTION,
@@ -113,10 +114,16 @@ class Permissions:
         self.authorizer = authorizer
 
     def refuse_channels(self) -> Error:
-        """Return the refusal of a client that has too many channels, and count it."""
+        """Return the refusal of a client that subscribes to too many channels, and count it."""
+        return LIMIT_EXCEEDED.because(self._describe_channel_limit())
+
+    def refuse_connect_channels(self) -> Disconnect:
+        """Return the refusal of a client that would have too many channels when it connects, and count it."""
+        return CHANNEL_LIMIT.because(self._describe_channel_limit())
+
+    def _describe_channel_limit(self) -> str:
         self._hub.limits["max_channels_per_client"] += 1
-        most = self.authorizer.max_channels
-        return LIMIT_EXCEEDED.because(f"expected at most {most} channels per client (--max-channels-per-client)")
+        return f"expected at most {self.authorizer.max_channels} channels per client (--max-channels-per-client)"
 
     def expiry(self, expires_at: int, *, by_token: bool = True) -> tuple[bool, int]:
         """

@@ -624,10 +624,13 @@ class SubscribeTests:
         assert codes == [None, None, 106]
         assert dict(server.service.connections.counters.limits) == {"max_channels_per_client": 1}
 
-    def test_refuses_a_token_with_more_channels_than_the_option_permits_with_106(self):
+    def test_refuses_a_token_with_more_channels_than_the_option_permits_with_3505(self):
         server = make_server(max_channels_per_client=2, token_secret=SECRET)
         client = Client(server)
-        assert client.request("connect", token=token(channels=["a", "b", "c"]))["code"] == 106
+        client.peer.send_text(json.dumps({"id": 1, "connect": {"token": token(channels=["a", "b", "c"])}}))
+        client.turn()
+        code, reason = client.peer.close_frame()
+        assert (code, "--max-channels-per-client" in reason) == (3505, True)
 
     def test_answers_commands_over_the_rate_with_the_temporary_error_111(self):
         server = make_server(command_rate=5)
