@@ -46,8 +46,10 @@ class Probe:
 
 def attach(path):
     """Wait until the program runs a reactor, and start the probe in it."""
+    # `time.sleep` fails under libfaketime.
+    pause = threading.Event()
     while True:
-        time.sleep(0.02)
+        pause.wait(0.02)
         reactor = getattr(sys.modules.get("twisted.internet"), "reactor", None)
         if reactor is not None and getattr(reactor, "running", False):
             break

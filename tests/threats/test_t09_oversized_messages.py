@@ -43,7 +43,8 @@ def test_t09_the_limit_is_exact(shared, data, code):
 
 @pytest.fixture(scope="module")
 def shared(start_module_server):
-    return start_module_server()
+    # The peers in the middle of a frame cannot send a Close frame.
+    return start_module_server("--close-timeout", "500ms")
 
 
 def oversized(port, seconds, connections):

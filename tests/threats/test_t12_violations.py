@@ -8,7 +8,7 @@ import pytest
 from peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload, frame
 from threat_server import ThreatServer
 
-CLOSE_TIMEOUT = 5.0
+CLOSE_TIMEOUT = 1.0
 OPCODES = (TEXT, BINARY, CLOSE, PING, PONG)
 RESERVED = (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)
 BAD_CODES = (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)

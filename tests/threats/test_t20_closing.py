@@ -29,7 +29,7 @@ def test_t20_every_code_comes_back(shared, figures):
 
 def test_t20_normal_closes_are_never_reset(shared, figures, full):
     """After a closing handshake the client sees the end of the connection, not a reset."""
-    resets, count = 0, 10_000 if full else 1000
+    resets, count = 0, 10_000 if full else 500
     for number in range(count):
         with shared.open() as peer:
             peer.send_frame(TEXT, b"x")

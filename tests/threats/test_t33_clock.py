@@ -4,6 +4,7 @@ import select
 import time
 
 from attackers import Attacker, masked, open_all
+from cores import CLIENT_CORE, place
 from fake_clock import FakeClock
 from peers import PING, PONG
 
@@ -12,6 +13,7 @@ INTERVAL = 1.0
 
 def answer_pings(port, count, seconds):
     """Answer pings; return the times between pings on each connection, and how many connections ended."""
+    place(CLIENT_CORE, prefer=True)
     poller, sockets, last, between, ended = select.epoll(), {}, {}, [], 0
     for sock in open_all(port, count):
         sockets[sock.fileno()] = sock

@@ -1,0 +1,88 @@
+"""T35: TLS: old versions, weak ciphers, a renewed certificate, and names that are not the server's."""
+
+import random
+import socket
+import ssl
+import time
+
+import pytest
+from arena import withstand
+from attackers import connect
+
+WEAK = ["RC4", "3DES", "aNULL", "eNULL", "EXPORT", "DES", "MD5", "PSK", "SRP", "kRSA", "AES128-SHA", "CAMELLIA", "SEED"]
+CBC = ["ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA", "ECDHE-ECDSA-AES128-SHA256", "ECDHE-RSA-AES128-SHA"]
+
+
+@pytest.fixture
+def files(authority, tmp_path):
+    """Return the folder of a certificate."""
+    authority.issue(tmp_path / "live")
+    return tmp_path / "live"
+
+
+@pytest.fixture
+def secure(start_server, files):
+    """Start a server with TLS."""
+    return start_server("--tls-cert", str(files / "fullchain.pem"), "--tls-key", str(files / "privkey.pem"))
+
+
+def context(authority, **options):
+    made = ssl.create_default_context(cafile=str(authority.root))
+    for name, value in options.items():
+        setattr(made, name, value)
+    return made
+
+
+def accepts(server, client):
+    """Return whether a TLS handshake succeeds."""
+    try:
+        with client.wrap_socket(connect(server.port), server_hostname="localhost") as sock:
+            sock.sendall(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+            return b" 200 " in sock.recv(1000)
+    except OSError:
+        return False
+
+
+def test_t35_old_versions_and_weak_ciphers_are_refused(secure, authority, figures):
+    """TLS 1.0 and 1.1, and ciphers without forward secrecy or authenticated encryption, are refused."""
+    accepted = []
+    for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+        old = context(authority)
+        old.set_ciphers("ALL:@SECLEVEL=0")
+        old.minimum_version = old.maximum_version = version
+        accepted += [version.name] if accepts(secure, old) else []
+    for cipher in (*WEAK, *CBC):
+        weak = context(authority, maximum_version=ssl.TLSVersion.TLSv1_2)
+        try:
+            weak.set_ciphers(f"{cipher}:@SECLEVEL=0")
+        except ssl.SSLError:
+            continue  # This OpenSSL does not have it.
+        accepted += [cipher] if accepts(secure, weak) else []
+    figures.at_most(0, len(accepted), "old versions and weak ciphers accepted", "", accepted)
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        assert accepts(secure, context(authority, minimum_version=version, maximum_version=version)), version
+
+
+def random_names(port, seconds):
+    """Start TLS handshakes with random server names, a thousand a second at most; return how many."""
+    client = ssl.create_default_context()
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    count, begin = 0, time.monotonic()
+    while time.monotonic() < begin + seconds:
+        name = f"{random.getrandbits(60):x}.evil.example"
+        with socket.create_connection(("127.0.0.1", port)) as sock, client.wrap_socket(sock, server_hostname=name):
+            count += 1
+        time.sleep(max(0, begin + count / 1000 - time.monotonic()))
+    return count
+
+
+def test_t35_unknown_names_delay_nobody(start_server, files, figures, full):
+    """Handshakes with random server names, as many as a client can start, do not delay others."""
+    from ports import free_port
+
+    plain, port = free_port(), free_port()
+    tls = f"ssl:{port}:privateKey={files / 'privkey.pem'}:certKey={files / 'fullchain.pem'}:interface=127.0.0.1"
+    server = start_server("--listen", f"tcp:{plain}:interface=127.0.0.1", "--listen", tls)
+    server.port = plain
+    measured = withstand(server, figures, lambda _, seconds: random_names(port, seconds), 6 if full else 2)
+    assert measured.result > 10
