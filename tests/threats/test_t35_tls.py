@@ -1,6 +1,7 @@
 """T35: TLS: old versions, weak ciphers, a renewed certificate, and names that are not the server's."""
 
 import random
+import shutil
 import socket
 import ssl
 import time
@@ -8,6 +9,7 @@ import time
 import pytest
 from arena import withstand
 from attackers import connect
+from peers import RawPeer
 
 WEAK = ["RC4", "3DES", "aNULL", "eNULL", "EXPORT", "DES", "MD5", "PSK", "SRP", "kRSA", "AES128-SHA", "CAMELLIA", "SEED"]
 CBC = ["ECDHE-ECDSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA", "ECDHE-ECDSA-AES128-SHA256", "ECDHE-RSA-AES128-SHA"]
@@ -61,6 +63,30 @@ def test_t35_old_versions_and_weak_ciphers_are_refused(secure, authority, figure
     figures.at_most(0, len(accepted), "old versions and weak ciphers accepted", "", accepted)
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         assert accepts(secure, context(authority, minimum_version=version, maximum_version=version)), version
+
+
+def serial(server, authority):
+    """Return the serial number of the certificate that the server sends."""
+    with context(authority).wrap_socket(connect(server.port), server_hostname="localhost") as sock:
+        return sock.getpeercert()["serialNumber"]
+
+
+def test_t35_a_renewed_certificate_is_served(secure, authority, files, figures):
+    """A renewed certificate is served to the next handshake within 2 s, and no connection is dropped."""
+    old = serial(secure, authority)
+    with RawPeer(secure.port, tls=context(authority)) as peer:
+        peer.handshake("/echo")
+        new = authority.issue(files.parent / "new")
+        (files / "fullchain.pem").write_bytes(new.fullchain.read_bytes()[:500])
+        time.sleep(1.5)
+        assert serial(secure, authority) == old, "half a certificate is not used"
+        shutil.copy(new.privkey, files / "privkey.pem")
+        shutil.copy(new.fullchain, files / "fullchain.pem")
+        begin = time.monotonic()
+        while serial(secure, authority) == old and time.monotonic() < begin + 30:
+            time.sleep(0.05)
+        figures.at_most(2, time.monotonic() - begin, "time until the new certificate is served", "s")
+        assert peer.echoes()
 
 
 def random_names(port, seconds):
