@@ -7,6 +7,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import time
 
 import pytest
 from cent import Client, PublishRequest
@@ -182,6 +183,22 @@ class StopTests:
             peer.read_to_end()
         server.process.wait(30)
         assert not any(map(is_running, pids))
+        assert "Traceback" not in server.read_log()
+
+    def test_a_second_signal_ends_all_workers_at_once(self, start):
+        """The clients do not answer the Close frame, for which the workers would wait a minute."""
+        server = start("--close-timeout", "1m")
+        pids = [server.pid(1), server.pid(2)]
+        peers = server.open_many()
+        server.process.send_signal(signal.SIGTERM)
+        for peer in peers:
+            peer.read_close()
+        # A signal within a quarter of a second counts as the same one.
+        time.sleep(0.3)
+        assert all(map(is_running, pids))
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(TIMEOUT)
+        wait_until(lambda: not any(map(is_running, pids)), "the workers exit")
         assert "Traceback" not in server.read_log()
 
 
