@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install what the tests need besides Python packages: Chromium, certutil for the authorities that it trusts, Redis, Node
-# and Java for SDKs, nginx, HAProxy and Caddy, curl for the documented examples, openssl, libfaketime for a system clock that jumps, systemd's
+# and Java for SDKs, nginx, HAProxy and Caddy, curl for the documented examples, openssl, libfaketime for a system clock that jumps, Prometheus, systemd's
 # programs that check units and pass sockets, and the headers that the load generator is compiled with.
 set -eu
 missing=""
@@ -16,6 +16,7 @@ command -v node >/dev/null || missing="$missing nodejs"
 command -v nginx >/dev/null || missing="$missing nginx"
 command -v npm >/dev/null || missing="$missing npm"
 command -v openssl >/dev/null || missing="$missing openssl"
+command -v promtool >/dev/null || missing="$missing prometheus"
 command -v redis-server >/dev/null || missing="$missing redis-server"
 command -v systemd-analyze >/dev/null || missing="$missing systemd"
 [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
