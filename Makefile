@@ -8,7 +8,7 @@ REPORTS = reports
 # Independent suites, the longest first: two run at a time.
 SUITES = integration unit packaging unit-python browser compliance-quick chaos-quick
 
-.PHONY: headers serve test lint format docs compliance chaos soak connections threats threats-quick sdk system bench fuzz fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
+.PHONY: headers serve test lint format docs compliance chaos soak connections threats threats-quick sdk system bench fuzz fuzz-sockets fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
 
 # An environment with the development packages serves, too.
 serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving)
@@ -136,6 +136,10 @@ bench: $(VENV)/installed
 # Compare the fast path with the Autobahn library on a million random streams; takes more than an hour.
 fuzz: $(VENV)/installed
 	$(BIN)/python tests/fuzz/differential.py --examples $(or $(EXAMPLES),1000000)
+
+# The whole server through its sockets, with four fuzzers, each for MINUTES; docs/reference/fuzzing.md has the last result.
+fuzz-sockets: $(VENV)/installed
+	$(BIN)/python tests/fuzz/sockets.py --minutes $(or $(MINUTES),10) --out $(REPORTS)/fuzz-sockets.json
 
 # The extension under AddressSanitizer and UndefinedBehaviorSanitizer.
 fuzz-asan: $(VENV)/installed

@@ -398,6 +398,8 @@ def _assemble(  # noqa: PLR0917 (the parts as `split_head` returns them)
         return Refusal(
             HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, f"HTTP/{version[0]}.{version[1]} is not supported; expected HTTP/1.1"
         )
+    # RFC 9110 section 2.5: the server processes a higher minor version as its own, and must not answer with it.
+    version = min(version, (1, 1))
     if len(headers) > MAX_HEADERS:
         reason = f"{len(headers)} header lines; expected at most {MAX_HEADERS}"
         return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
