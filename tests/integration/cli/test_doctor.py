@@ -356,6 +356,23 @@ class ProxyTests:
         assert "proxy_buffering off;" in fix
         assert "proxy_ignore_headers X-Accel-Buffering;" in fix
 
+    def test_an_untrusted_proxy_is_a_warning(self, start_server, tmp_path, doctor):
+        """nginx connects to the server from another address."""
+        bind = {HOST: f"{HOST} proxy_bind 127.0.0.5;"}
+        with running_nginx(tmp_path, start_server().port, edits=bind) as port:
+            step = doctor(f"ws://127.0.0.1:{port}/ws")["address"]
+        assert (step["status"], step["fix"]) == ("warn", "start the server with --trusted-proxy 127.0.0.5")
+        with running_nginx(tmp_path, start_server(trusted_proxy=("127.0.0.5",)).port, edits=bind) as port:
+            assert doctor(f"ws://127.0.0.1:{port}/ws")["address"]["status"] == "ok"
+
+    def test_a_proxy_that_does_not_send_the_address_is_a_warning(self, server, tmp_path, doctor):
+        edits = {"proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;": ""}
+        with running_nginx(tmp_path, server.port, edits=edits) as port:
+            step = doctor(f"ws://127.0.0.1:{port}/ws")["address"]
+        assert step["status"] == "warn"
+        assert "`proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;`" in step["fix"]
+        assert "--trusted-proxy 127.0.0.1" in step["fix"]
+
     def test_a_page_instead_of_the_server(self, tmp_path, doctor):
         edits = {"proxy_pass http://wsserver;": "default_type text/html; return 200 '<html></html>';"}
         with running_nginx(tmp_path, 1, edits=edits) as port:

@@ -155,14 +155,14 @@ def check_address(seen: dict[str, Any] | None) -> Step:
         )
         fix = (
             "let the proxy send the address: `proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;`, "
-            f"and let the server trust the proxy {host}"
+            f"and start the server with --trusted-proxy {host}"
         )
         return warned("address", finding, fix)
     if host not in " ".join(sent):
         finding = f"the server sees the proxy, {host}, and ignores the client's address that the proxy sends"
-        return warned("address", finding, f"let the server trust the proxy {host}")
+        return warned("address", finding, f"start the server with --trusted-proxy {host}")
     if host == find_host(local):
-        return passed("address", f"the server sees {host}; to test trusted proxies, use another machine")
+        return passed("address", f"the server sees {host}; use another machine to check --trusted-proxy")
     return passed("address", f"the server sees {host}, which the proxy has sent")
 
 
