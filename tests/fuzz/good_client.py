@@ -4,7 +4,7 @@ import threading
 import time
 from typing import Any, Self
 
-from peers import TEXT, RawPeer
+from peers import PING, PONG, TEXT, RawPeer
 
 __all__ = ["BOUND", "Probe"]
 
@@ -55,10 +55,16 @@ class Probe:
     def _echo(self, text: str) -> None:
         begin = time.monotonic()
         self._peer.send_frame(TEXT, text.encode())
-        assert self._peer.read_message() == text
+        assert self._read() == text
         self._seconds.append(time.monotonic() - begin)
         if self._seconds[-1] > BOUND:
             self.complaints.append(f"{text}: the echo came after {self._seconds[-1]:.1f} s")
+
+    def _read(self) -> str:
+        """Read a message; answer pings on the way."""
+        while (frame := self._peer.read_frame()).opcode == PING:
+            self._peer.send_frame(PONG, frame.payload)
+        return frame.payload.decode()
 
     def figures(self) -> dict[str, Any]:
         """Return the number of echoes, and their latencies."""
