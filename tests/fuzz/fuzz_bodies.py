@@ -4,6 +4,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from socket_findings import KEY, Findings
@@ -18,7 +19,18 @@ Checks that do not fit: the server accepts null for a missing parameter as Centr
 reasons that a schema cannot express.
 """
 
+OPTIONS = (
+    *("--header", f"X-API-Key: {KEY}", "--exclude-checks", EXCLUDED, "--workers", "2", "--request-timeout", "10"),
+    *("--continue-on-failure", "--no-shrink", "--no-color"),
+)
+
 MAX_OUTPUT = 20_000
+
+SHORTEST = 1.0
+"""Seconds below which it is not worth to start schemathesis, which takes some seconds: a short warm-up."""
+
+LONG = 60.0
+"""Seconds from which schemathesis stops at a time; loading the description takes some of it."""
 
 
 def fuzz(port: int, rng: random.Random, seconds: float, findings: Findings) -> None:
@@ -31,22 +43,21 @@ def fuzz(port: int, rng: random.Random, seconds: float, findings: Findings) -> N
         seconds: how long to send.
         findings: collects what is found.
     """
-    command = [str(Path(sys.executable).with_name("schemathesis")), "run", str(DESCRIPTION)]
-    command += ["--url", f"http://127.0.0.1:{port}", "--header", f"X-API-Key: {KEY}", "--phases", "coverage,fuzzing"]
-    command += [
-        "--exclude-checks",
-        EXCLUDED,
-        "--max-time",
-        str(max(1, round(seconds))),
-        "--no-color",
-        "--no-shrink",
-        "--workers",
-        "2",
-    ]
-    command += ["--continue-on-failure", "--request-timeout", "10", "--seed", str(rng.randrange(2**31))]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=seconds * 2 + 60, check=False, stdin=subprocess.DEVNULL
-    )
+    if seconds < SHORTEST:
+        return
+    command = [sys.executable, "-m", "schemathesis.cli", "run", str(DESCRIPTION), *OPTIONS, *_extent(seconds)]
+    command += ["--url", f"http://127.0.0.1:{port}", "--seed", str(rng.randrange(2**31))]
+    # It writes a cache to the working directory.
+    with tempfile.TemporaryDirectory() as directory:
+        done = subprocess.run(
+            command,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds * 2 + 60,
+            check=False,
+        )
     counted = re.search(r"([0-9,]+) generated", done.stdout)
     if counted is None:
         findings.complain(f"schemathesis did not run: {done.stdout[-2000:]}{done.stderr[-2000:]}", b"")
@@ -55,3 +66,10 @@ def fuzz(port: int, rng: random.Random, seconds: float, findings: Findings) -> N
     findings.outcomes["requests"] = findings.executions
     if done.returncode:
         findings.complain(f"schemathesis: {done.stdout[-MAX_OUTPUT:]}", b"")
+
+
+def _extent(seconds: float) -> list[str]:
+    """Return the options for how much to test."""
+    if seconds < LONG:
+        return ["--phases", "fuzzing", "--max-examples", "3"]
+    return ["--phases", "coverage,fuzzing", "--max-time", str(round(seconds))]
