@@ -263,7 +263,8 @@ class TwistdService(_Twistd, WebSocketService):
 
     def reload_options(self) -> None:
         """Read the options again, and change to them; see `wsserver.process.reload`."""
-        reload_options(self.options.load, self.reload)
+        with self.notifier.reloading():
+            reload_options(self.options.load, self.reload)
 
 
 class TwistdSupervisor(_Twistd, Supervisor):
@@ -272,13 +273,18 @@ class TwistdSupervisor(_Twistd, Supervisor):
     def startService(self) -> None:
         """Start the service and the handling of signals, as described in `wsserver.process.signals`."""
         super().startService()
-        handle_signals(self._reactor, self.abort, self.reload)
+        handle_signals(self._reactor, self.abort, self.reload_options)
         self.when_started.addCallback(lambda _: self.notifier.ready())
 
     def stopService(self) -> Deferred[None]:
         """Notify the service manager, then stop the workers."""
         self.notifier.stopping()
         return super().stopService()
+
+    def reload_options(self) -> None:
+        """Read the options again, and let the workers change to them."""
+        with self.notifier.reloading():
+            self.reload()
 
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]

@@ -8,7 +8,8 @@ Source: sd_notify(3). Each notification is one datagram of `NAME=VALUE` lines, s
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 from twisted.logger import Logger
@@ -40,23 +41,37 @@ class Notifier:
         self._reactor = reactor
         self._address = _parse_address(environ.pop("NOTIFY_SOCKET", ""))
         self._interval = _read_interval(environ)
+        self._is_ready = False
         self._is_failing = False
         self._attempt: Any = None
 
     def ready(self) -> None:
-        """Notify that the server accepts connections, after its start or after a reload; begin to send keep-alives."""
+        """Notify that the server accepts connections, and begin to send keep-alives."""
+        self._is_ready = True
         self._send_state("READY=1", "STATUS=serving")
-        interval, self._interval = self._interval, None
-        if interval is not None:
-            self._keep_alive(interval)
+        if self._interval is not None:
+            self._keep_alive(self._interval)
 
-    def reloading(self) -> None:
-        """Notify that the server reads its configuration again; call `ready` after it."""
+    @contextmanager
+    def reloading(self) -> Iterator[None]:
+        """
+        Notify that the server reads its options again, and, when the block ends, that it is ready.
+
+        A server that is starting or stopping does not notify, because it would seem to be ready.
+        """
+        if not self._is_ready:
+            yield
+            return
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._send_state("RELOADING=1", f"MONOTONIC_USEC={microseconds}", "STATUS=reading the configuration")
+        self._send_state("RELOADING=1", f"MONOTONIC_USEC={microseconds}", "STATUS=reading the options")
+        try:
+            yield
+        finally:
+            self._send_state("READY=1", "STATUS=serving")
 
     def stopping(self) -> None:
         """Notify that the server has begun to stop."""
+        self._is_ready = False
         self._send_state("STOPPING=1", "STATUS=closing connections")
 
     def _keep_alive(self, interval: float) -> None:

@@ -42,14 +42,32 @@ class StateTests:
     def test_sends_one_datagram_for_each_state(self, manager):
         notifier = Notifier(Clock(), environ(manager))
         notifier.ready()
-        notifier.reloading()
-        notifier.ready()
+        with notifier.reloading():
+            pass
         notifier.stopping()
         ready, reloading, again, stopping = receive(manager)
         assert ready == again == ["READY=1", "STATUS=serving"]
         assert reloading[0] == "RELOADING=1"
         assert reloading[1].startswith("MONOTONIC_USEC=")
         assert stopping == ["STOPPING=1", "STATUS=closing connections"]
+
+    def test_a_server_that_is_starting_or_stopping_does_not_seem_ready_after_a_reload(self, manager):
+        notifier = Notifier(Clock(), environ(manager))
+        with notifier.reloading():
+            pass
+        assert receive(manager) == []
+        notifier.ready()
+        notifier.stopping()
+        with notifier.reloading():
+            pass
+        assert [first for first, *_ in receive(manager)] == ["READY=1", "STOPPING=1"]
+
+    def test_a_reload_that_fails_ends_with_ready(self, manager):
+        notifier = Notifier(Clock(), environ(manager))
+        notifier.ready()
+        with pytest.raises(ZeroDivisionError), notifier.reloading():
+            raise ZeroDivisionError
+        assert [first for first, *_ in receive(manager)] == ["READY=1", "RELOADING=1", "READY=1"]
 
     @pytest.mark.parametrize("address", [None, "", "vsock:2:1234"])
     def test_does_nothing_without_an_address_that_it_knows(self, address):
@@ -88,12 +106,12 @@ class UnavailableTests:
         clock = Clock()
         notifier = Notifier(clock, environ(manager))
         while not log.lines("wsserver"):
-            notifier.reloading()
+            notifier.stopping()
         assert log.lines("wsserver") == ["cannot notify the service manager error=TimeoutError"]
         receive(manager)
         clock.advance(1.0)
         [[first, *_]] = receive(manager)
-        assert first == "RELOADING=1"
+        assert first == "STOPPING=1"
 
 
 class WatchdogTests:
@@ -105,8 +123,8 @@ class WatchdogTests:
         clock.pump([1.5] * 4)
         assert receive(manager) == []
         notifier.ready()
-        notifier.reloading()
-        notifier.ready()
+        with notifier.reloading():
+            pass
         receive(manager)
         clock.pump([1.4, 0.1, 1.4, 0.1])
         assert receive(manager) == [["WATCHDOG=1"], ["WATCHDOG=1"]]

@@ -61,7 +61,7 @@ class SocketActivationTests:
                 peer.send(b"PROXY TCP4 203.0.113.7 192.0.2.1 40000 443\r\n")
                 peer.handshake("/ws")
                 assert peer.echoes()
-            assert "peer=203.0.113.7:40000" in manager.read_log()
+            wait_until(lambda: "peer=203.0.113.7:40000" in manager.read_log(), manager.read_log)
 
     def test_the_sockets_are_not_passed_on_to_child_processes(self, tmp_path):
         program = "import os, wsserver.service; print(sorted({'LISTEN_PID', 'LISTEN_FDS'} & set(os.environ)), end='')"
@@ -147,6 +147,15 @@ class NotificationTests:
                 # Received already, although the server still waits for its clients.
                 assert ["STOPPING=1", "STATUS=closing connections"] in manager.read_all()
             assert process.wait(TIMEOUT) == -signal.SIGTERM
+
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_sighup_notifies_that_it_reloads_and_is_ready_again(self, tmp_path, workers):
+        with service_manager(tmp_path, []) as (manager, _):
+            process = manager.start("--port", "0", "--workers", workers)
+            manager.wait_for("READY=1")
+            process.send_signal(signal.SIGHUP)
+            manager.wait_for("RELOADING=1")
+            assert manager.wait_for("READY=1") == []
 
     def test_a_server_that_cannot_listen_does_not_become_ready(self, tmp_path):
         with socket.create_server(("127.0.0.1", 0)) as taken, service_manager(tmp_path, []) as (manager, _):
