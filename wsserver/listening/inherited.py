@@ -110,6 +110,17 @@ class InheritedSockets:
         """Return the number of listeners."""
         return len(self._descriptors)
 
+    def close(self) -> None:
+        """
+        Close the descriptors: this process opens no further port.
+
+        While any process has a descriptor of a listening socket, the system completes connections to it.
+        """
+        for descriptors in self._descriptors:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._descriptors = ()
+
     def is_shared(self, index: int) -> bool:
         """Return whether all processes share the socket of a listener."""
         return len(self._descriptors[index]) == 1

@@ -208,6 +208,7 @@ class WorkerProcess:
         for number in list(self._substituted):
             self._stop_substituting(number)
         self._service.stop_accepting()
+        self._sockets.close()
         self._reactor.callLater(LEAVE_AFTER, self._stop)
 
     def _stop(self) -> None:
@@ -215,6 +216,7 @@ class WorkerProcess:
             self._is_leaving = self._is_stopping = True
             for number in list(self._substituted):
                 self._stop_substituting(number)
+            self._sockets.close()
             self._reactor.stop()
 
     # The group, for the metrics.

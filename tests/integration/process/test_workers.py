@@ -45,6 +45,15 @@ def is_running(pid):
         return False
 
 
+def is_refused(port):
+    """Return whether no process listens on a port."""
+    try:
+        RawPeer(port).socket.close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def split(peers):
     """Return the open connections, and the number of those that have ended."""
     open_ones = [peer for peer in peers if not peer.has_ended()]
@@ -135,6 +144,7 @@ class SupervisionTests:
         with RawPeer(server.port) as peer:
             peer.handshake("/echo")
             server.kill()
+            wait_until(lambda: is_refused(server.port), "the sockets are closed")
             close = peer.read_close()
             assert close.close_reason == "the server is stopping"
             peer.send_frame(CLOSE, close_payload(1000))
@@ -196,6 +206,7 @@ class StopTests:
         # A signal within a quarter of a second counts as the same one.
         time.sleep(0.3)
         assert all(map(is_running, pids))
+        assert is_refused(server.port)
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(TIMEOUT)
         wait_until(lambda: not any(map(is_running, pids)), "the workers exit")
