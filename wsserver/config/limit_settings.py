@@ -56,6 +56,7 @@ class LimitSettings(ConnectionSettings):
         "Maximum number of messages per second from a WebSocket, pings and pongs included; twice as many may arrive at "
         "once. Beyond it, --rate-action applies. 0 disables this limit.",
         metavar="N",
+        reload=True,
     )
     byte_rate: int = option(
         _LIMITS,
@@ -65,6 +66,7 @@ class LimitSettings(ConnectionSettings):
         "--rate-action applies. 0 disables this limit.",
         metavar="SIZE",
         show=show_size,
+        reload=True,
     )
     rate_action: str = option(
         _LIMITS,
@@ -74,6 +76,7 @@ class LimitSettings(ConnectionSettings):
         "or close the connection with 1008 (3013 for Centrifuge clients). With throttle, the server answers Centrifuge "
         "commands over --command-rate with error 111, which is temporary.",
         metavar="throttle|close",
+        reload=True,
     )
     command_rate: int = option(
         _LIMITS,
@@ -82,6 +85,7 @@ class LimitSettings(ConnectionSettings):
         "Maximum number of commands per second from a client: those of the Centrifuge protocol, and those such as "
         "whoami; twice as many may arrive at once. Beyond it, --rate-action applies. 0 disables this limit.",
         metavar="N",
+        reload=True,
     )
     max_channels_per_client: int = option(
         _LIMITS,

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Collection, Mapping
 from heapq import heappop, heappush
+from itertools import islice
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -26,6 +28,12 @@ MAX_BYTES = 256 * 1024**2
 Maximum total size of all streams in bytes. Beyond it, the streams that have been without a new publication the longest
 are deleted. The stream of the newest publication is never deleted.
 """
+
+CHECKED = 1000
+"""Number of streams that are checked at once for expired publications."""
+
+CHECK_INTERVAL = 1.0
+"""Seconds between two checks for expired publications."""
 
 MAX_KEYS = 100_000
 """Maximum number of remembered idempotency keys. Beyond it, the oldest key is forgotten."""
@@ -58,6 +66,10 @@ class MemoryBroker:
         self._streams: dict[ChannelName, Stream] = {}
         """Channel -> its stream, ordered by the time of the last publication, oldest first."""
         self._bytes = 0
+        self._checked = 0
+        """Number of streams that have been checked for expired publications in this round."""
+        self._expiry: Any = None
+        self._is_running = False
         self._idempotency_keys: dict[tuple[ChannelName, str], tuple[float, Position | None]] = {}
         self._members: dict[ChannelName, dict[str, ClientInfo]] = {}
         self._consumed: set[str] = set()
@@ -73,10 +85,17 @@ class MemoryBroker:
         return {}
 
     def start(self) -> None:
-        """Do nothing: there is nothing to connect to."""
+        """Begin to free expired publications."""
+        self._is_running = True
+        if self._bytes:
+            self._expire_later()
 
     def stop(self) -> "Deferred[None]":
-        """Do nothing: there is nothing to disconnect from."""
+        """Stop freeing expired publications."""
+        self._is_running = False
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
         return succeed(None)
 
     def subscribe(self, channel: ChannelName) -> None:
@@ -103,6 +122,8 @@ class MemoryBroker:
             self._streams[channel] = stream
             self._bytes += stream.size - size
             position = stream.position
+            if self._is_running:
+                self._expire_later()
             if self._bytes > MAX_BYTES or len(self._streams) > MAX_STREAMS:
                 self._shrink()
         if idempotency_key:
@@ -111,6 +132,27 @@ class MemoryBroker:
             self._idempotency_keys[channel, idempotency_key] = (now + IDEMPOTENT_FOR, position)
         self.listener.on_publication(channel, publication)
         return position
+
+    def _expire_streams(self) -> None:
+        """
+        Free expired publications, whether or not their channel is used again.
+
+        Each call checks `CHECKED` streams, so that it never takes long, however many there are.
+        """
+        now = self._clock.seconds()
+        for channel in list(islice(self._streams, self._checked, self._checked + CHECKED)):
+            stream = self._streams[channel]
+            size = stream.size
+            stream.expire(now)
+            self._bytes += stream.size - size
+        self._checked = self._checked + CHECKED if self._checked + CHECKED < len(self._streams) else 0
+        self._expiry = None
+        if self._bytes:
+            self._expire_later()
+
+    def _expire_later(self) -> None:
+        if self._expiry is None:
+            self._expiry = self._clock.callLater(CHECK_INTERVAL, self._expire_streams)
 
     def _drop_old_keys(self, now: float) -> None:
         for key, (expires, _) in list(self._idempotency_keys.items())[:2]:

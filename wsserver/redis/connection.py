@@ -44,6 +44,9 @@ _TLS_ALERT = b"\x15\x03"
 BATCH = 1000
 """Maximum number of channels in one SUBSCRIBE command."""
 
+MAX_MESSAGE = 16 * 1024 * 1024
+"""Maximum size in bytes of a message that the server reads from Redis. Centrifugo's limit for the API is 1 MiB."""
+
 pack_command: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 """Encode a command: its name and its arguments, which are bytes, strings (as UTF-8) and numbers."""
 
@@ -220,6 +223,8 @@ class SubscriberConnection(Connection):
         """Number of answers to the oldest unanswered command that have arrived."""
         self._pending_subscribes: Counter[bytes] = Counter()
         """Channel -> number of unanswered SUBSCRIBE commands, which is 2 after subscribe, unsubscribe, subscribe."""
+        self._incomplete = 0
+        """Number of bytes received since the last complete message or answer."""
         self.unanswered = 0
         """Number of answers that are outstanding: one for each channel of each unanswered command."""
 
@@ -251,12 +256,22 @@ class SubscriberConnection(Connection):
         self.transport.write(pack_command((command, *channels)))
 
     def dataReceived(self, data: bytes) -> None:
-        """Parse the messages and answers in the received data, like `Connection.dataReceived`."""
+        """
+        Parse the messages and answers in the received data, like `Connection.dataReceived`.
+
+        If a message is over `MAX_MESSAGE`, close the connection instead of reading the rest of it. The supervisor opens
+        a new one, and subscribers are told what may be missing, as after any loss of the connection.
+        """
+        self._incomplete += len(data)
         super().dataReceived(data)
         self._pass_messages()
+        if self._incomplete > MAX_MESSAGE:
+            self.why = f"a message is over {MAX_MESSAGE} bytes"
+            self.hang_up()
 
     def receive(self, reply: Any) -> None:
         """Handle a message, or the answer to a SUBSCRIBE or UNSUBSCRIBE command."""
+        self._incomplete = 0
         kind = reply[0] if isinstance(reply, list) and len(reply) == 3 else None
         if kind == b"message":
             self._messages.append(reply)

@@ -96,3 +96,36 @@ class MemoryTests:
         clock.advance(KEEP.ttl)
         broker.history("c", KEEP, None, -1, reverse=False)
         assert broker._bytes == 0
+
+
+class ExpiryTests:
+    """Expired publications are freed even if nobody uses their channel again."""
+
+    def test_frees_the_publications_of_2500_channels_within_3_checks_after_their_expiry(self, broker, clock):
+        broker.start()
+        for number in range(2500):
+            broker.publish(f"c{number}", Publication(b"x" * 100), Keep(10, 60.0), "")
+        size = broker._bytes
+        assert size > 250_000
+        clock.advance(59)
+        assert broker._bytes == size
+        for _ in range(6):
+            clock.advance(memory.CHECK_INTERVAL)
+        assert broker._bytes == 0
+        assert clock.calls == []
+
+    def test_keeps_publications_that_have_not_expired_and_the_numbering(self, broker, clock):
+        broker.start()
+        broker.publish("short", Publication(b"a"), Keep(10, 5.0), "")
+        broker.publish("long", Publication(b"b"), Keep(10, 500.0), "")
+        for _ in range(10):
+            clock.advance(1)
+        assert len(broker.history("long", KEEP, None, -1, reverse=False).publications) == 1
+        assert broker.publish("short", Publication(b"c"), Keep(10, 5.0), "").offset == 2
+
+    def test_leaves_no_timer_behind_when_it_stops(self, broker, clock):
+        broker.start()
+        broker.publish("c", Publication(b"a"), KEEP, "")
+        assert len(clock.calls) == 1
+        broker.stop()
+        assert clock.calls == []

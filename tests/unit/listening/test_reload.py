@@ -92,6 +92,18 @@ def echo(target, text):
     return observe
 
 
+def twenty(target, text):
+    """Return what the server has written to a client that sends a text 20 times."""
+
+    def observe(server):
+        client = opened(server, target)
+        for _ in range(20):
+            client.send_text(text)
+        return bytes(client.transport.written)
+
+    return observe
+
+
 def slow(server):
     """Return whether a client that does not read is closed when 10 KiB are published."""
     client = opened(server, "/ws?channel=a")
@@ -245,6 +257,10 @@ CASES = {
     ),
     "max_fragments": ({"max_fragments": 1}, fragments),
     "message_timeout": ({"message_timeout": 1.0}, after(2, "/echo", lambda client: client.send(b"\x01\x81abcdx"))),
+    "message_rate": ({"message_rate": 2}, twenty("/echo", "x")),
+    "byte_rate": ({"byte_rate": 10}, twenty("/echo", "x")),
+    "rate_action": ({"message_rate": 2}, {"rate_action": "close"}, twenty("/echo", "x")),
+    "command_rate": ({"command_rate": 2}, twenty("/ws", "hello")),
     "open_timeout": ({"open_timeout": 1.0}, silent),
     "close_timeout": ({"close_timeout": 0.5}, after(1, "/", lambda client: client.send_text("bye"))),
     "ping_interval": ({"ping_interval": 1.0}, lambda server: after(2)(server)[0] != b""),

@@ -5,6 +5,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from wsserver.redis import connection as connections
 from wsserver.redis.connection import BATCH, Connection, ResponseError, SubscriberConnection
 
 
@@ -126,6 +127,33 @@ class SubscribeTests:
         subscriber.answer(confirmation(b"a"), (b"message", b"a", b"x"), REFUSAL)
         assert (subscriber.messages, subscriber.confirmed, subscriber.refused) == ([], [], [])
         assert subscriber.transport.disconnected
+
+
+class MessageTests:
+    """Messages of Redis channels."""
+
+    def _message(self, size):
+        return b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$%d\r\n%b\r\n" % (size, b"x" * size)
+
+    def test_closes_the_connection_instead_of_reading_a_message_over_the_maximum(self, subscriber, monkeypatch):
+        """What was received before it is delivered. The supervisor connects again, and reports a gap."""
+        monkeypatch.setattr(connections, "MAX_MESSAGE", 10_000)
+        data = self._message(10) + self._message(50_000)
+        for start in range(0, len(data), 1000):
+            if not subscriber.transport.disconnecting:
+                subscriber.connection.dataReceived(data[start : start + 1000])
+        assert subscriber.messages == [(b"c", b"x" * 10)]
+        assert subscriber.transport.disconnecting
+        assert subscriber.connection.why == "a message is over 10000 bytes"
+        assert start > 12_000
+
+    def test_reads_any_number_of_messages_below_the_maximum(self, subscriber, monkeypatch):
+        monkeypatch.setattr(connections, "MAX_MESSAGE", 10_000)
+        data = self._message(8000) * 10
+        for start in range(0, len(data), 1000):
+            subscriber.connection.dataReceived(data[start : start + 1000])
+        assert len(subscriber.messages) == 10
+        assert not subscriber.transport.disconnecting
 
 
 @pytest.fixture
