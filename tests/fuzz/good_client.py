@@ -10,7 +10,7 @@ __all__ = ["BOUND", "Probe"]
 
 EVERY = 0.1
 
-BOUND = 5.0
+BOUND = 10.0
 """Maximum seconds until the echo. The machine may be busy with other programs, so this detects a server that hangs."""
 
 

@@ -37,7 +37,7 @@ from holdings import QUIET, Holdings, compare, take, take_quiet
 from ports import free_port
 from socket_findings import KEY, Findings
 
-from wsserver.hub.memory import MAX_STREAMS
+from wsserver.hub.memory import MAX_KEYS, MAX_STREAMS
 
 __all__ = ["FUZZERS", "Served", "fuzz", "main", "serving"]
 
@@ -65,11 +65,14 @@ FUZZERS: dict[str, tuple[Fuzzer, int]] = {
 START = 30.0
 """Maximum seconds until the server listens, and until it has ended."""
 
-WARM_UP = 3.0
+WARM_UP = 60.0
 """Seconds of the same input before the first measurement: caches fill, and the allocator keeps memory."""
 
-KEPT = {"Stream": MAX_STREAMS, "_Queue": 16}
-"""Class -> maximum number of its objects: the position of each channel's stream, and the queue of each duration."""
+KEPT = {"Stream": MAX_STREAMS, "Position": MAX_KEYS, "_Queue": 16}
+"""
+Class -> maximum number of its objects: the position of each channel's stream; that of each idempotency key, for five
+minutes; and the queue of each duration.
+"""
 
 SLACK = 2
 """How many more objects of a class may exist: some are made for the first client that needs them, and kept."""
