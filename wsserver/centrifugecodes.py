@@ -113,6 +113,7 @@ BAD_REQUEST: Final = Disconnect(3501, "bad request")
 CHANNEL_LIMIT: Final = Disconnect(3505, "channel limit")
 STALE: Final = Disconnect(3502, "stale")
 FORCE_DISCONNECT: Final = Disconnect(3503, "force disconnect")
+CONNECTION_LIMIT: Final = Disconnect(3504, "connection limit")
 FORBIDDEN: Final = Disconnect(3507, "permission denied")
 NOT_AVAILABLE: Final = Disconnect(3508, "not available")
 

@@ -169,6 +169,8 @@ class WebSocketService(Service):
             queue_deadline=_queue_deadline(self.connections, settings.max_queued_age),
         )
         """The channels. To publish from your application, call `hub.publish(channel, data)`."""
+        self.hub.clients.max_per_user = settings.max_connections_per_user
+        self.hub.clients.limits = self.connections.counters.limits
         sessions = Sessions()
         operations = Operations(
             self.hub, __version__, counters=lambda: self._occupancy.metrics() if self._occupancy is not None else {}
@@ -198,6 +200,7 @@ class WebSocketService(Service):
             insecure=settings.insecure,
             max_channels=settings.max_channels_per_client,
             limits=self.connections.counters.limits,
+            clients=self.hub.clients,
         )
         """Decides which clients may subscribe to which channels."""
         make_router = partial(

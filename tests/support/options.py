@@ -40,6 +40,7 @@ DEFAULTS = {
     "command_rate": 0,
     "max_channels_per_client": 128,
     "max_queued_age": 30.0,
+    "max_connections_per_user": 100,
     "open_timeout": 10.0,
     "close_timeout": 5.0,
     "keepalive_timeout": 75.0,

@@ -47,6 +47,7 @@ class CodesTests:
             3505: "channel limit",
             3502: "stale",
             3503: "force disconnect",
+            3504: "connection limit",
             3507: "permission denied",
             3508: "not available",
         }

@@ -177,6 +177,15 @@ class ConnectionSettings:
         metavar="N",
         reload=True,
     )
+    max_connections_per_user: int = option(
+        _LIMITS,
+        an_integer(0, 1_000_000),
+        100,
+        "Maximum number of open connections of a user to one server process; 0 for no limit. The user is that of the "
+        "token or of the connect hook. The server refuses further ones with 429, and disconnects Centrifuge clients "
+        "with 3504.",
+        metavar="N",
+    )
     handshake_rate_per_address: int = option(
         _LIMITS,
         an_integer(0, 100_000),

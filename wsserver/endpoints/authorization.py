@@ -25,7 +25,7 @@ from wsserver.endpoints.refusals import refusal_for
 from wsserver.hooks.interface import Hooks
 from wsserver.hooks.messages import Caller, Connected, HookDisconnect, HookError, Subscribed, forwarded
 from wsserver.hub.access import Access, is_user_limited
-from wsserver.hub.clients import new_client_id
+from wsserver.hub.clients import Clients, new_client_id
 from wsserver.hub.deferreds import MaybeDeferred, may_wait
 from wsserver.hub.names import MAX_CHANNELS, NotAllowed
 from wsserver.hub.override import forces_events
@@ -146,6 +146,7 @@ class Authorizer:
         now: returns UNIX time in seconds.
         hooks: asks the backend; None if there is none.
         insecure: whether clients without a token may do everything, but only if they use a loopback host name.
+        clients: knows how many connections each user has; None for no limit.
     """
 
     def __init__(
@@ -160,11 +161,13 @@ class Authorizer:
         insecure: bool = False,
         max_channels: int = MAX_CHANNELS,
         limits: dict[str, int] | None = None,
+        clients: Clients | None = None,
     ) -> None:
         self.max_channels = max_channels
         """Maximum number of channels that a client may be subscribed to."""
         self._limits: dict[str, int] = limits if limits is not None else defaultdict(int)
         self.hooks = hooks
+        self.clients = clients if clients is not None else Clients()
         self.configure(tokens, anonymous=anonymous, insecure=insecure)
         self.access = access
         """The channels open to clients without a token. The service sets it again once its addresses are known."""
@@ -237,6 +240,8 @@ class Authorizer:
         if isinstance(found, Refusal):
             return found
         identity = found
+        if self.clients.is_full(identity.user):
+            return _too_many_connections(self.clients.max_per_user)
         for channel in request.channels:
             # Ask for one channel at a time, so that a client with many channels does not occupy the backend.
             answer = yield self.open(channel, identity, credentials.host, credentials.caller)
@@ -386,6 +391,11 @@ def _missing_token() -> Refusal:
         "?token=TOKEN; see --anonymous"
     )
     return Refusal(HTTPStatus.UNAUTHORIZED, reason, (("WWW-Authenticate", "Bearer"),))
+
+
+def _too_many_connections(most: int) -> Refusal:
+    reason = f"the user has too many connections: at most {most} (server option --max-connections-per-user)"
+    return Refusal(HTTPStatus.TOO_MANY_REQUESTS, reason, (("Retry-After", "5"),), "max_connections_per_user")
 
 
 def identity_of(answer: Connected) -> Identity:

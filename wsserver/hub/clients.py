@@ -6,7 +6,7 @@ This module does not use Twisted, a clock or a socket.
 
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -132,10 +132,17 @@ class Client(Protocol):
         """
 
 
+_LIMIT = "max_connections_per_user"
+
+
 class Clients:
     """The registry of the client connections of this process."""
 
     def __init__(self) -> None:
+        self.max_per_user = 0
+        """Maximum number of clients of a user; 0 for no limit. Anonymous clients have none."""
+        self.limits: MutableMapping[str, int] = {}
+        """Name of a limit -> how often it took effect. The service replaces it by the counters for the metrics."""
         self._by_id: dict[str, Client] = {}
         self._by_user: dict[str, dict[str, Client]] = {}
 
@@ -147,6 +154,13 @@ class Clients:
         self._by_id[client.client] = client
         if client.user:
             self._by_user.setdefault(client.user, {})[client.client] = client
+
+    def is_full(self, user: str) -> bool:
+        """Return whether a user has the maximum number of clients, so that a further one must be refused."""
+        if not (user and self.max_per_user) or len(self._by_user.get(user, ())) < self.max_per_user:
+            return False
+        self.limits[_LIMIT] = self.limits.get(_LIMIT, 0) + 1
+        return True
 
     def remove(self, client: Client) -> None:
         """Unregister a client; do nothing if it is not registered."""

@@ -4,11 +4,14 @@ import ipaddress
 import os
 import socket
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import AdoptedStreamServerEndpoint, serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
@@ -21,6 +24,7 @@ from wsserver.listening.proxy_protocol import ProxyFactory
 from wsserver.listening.renewal import CertificateSource
 from wsserver.listening.tls import parse_tls_endpoint, tls_of_settings
 from wsserver.listening.unix_socket import SocketInUse, stale_socket_removed
+from wsserver.logging import LINE
 from wsserver.wire.frontend import FrontendFactory
 from wsserver.wire.tls_server import TLSServerFactory
 
@@ -36,8 +40,21 @@ __all__ = [
     "tune",
 ]
 
+# A module variable, because on a class Twisted replaces the namespace with the class's name.
+_log = Logger(namespace="wsserver")
+
 BACKLOG = 4096
 """Maximum number of connections that wait to be accepted; Linux limits it to net.core.somaxconn."""
+
+USER_TIMEOUT = 60
+"""
+Seconds after which the operating system ends a connection whose peer acknowledges nothing (RFC 5482), or has accepted
+nothing because its buffers are full. It ends event streams whose clients have vanished: those send nothing themselves,
+so the pings of `/sse` get no answer. Linux would send the data again for up to 15 minutes.
+"""
+
+_SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+"""The file with the system's limit of the backlog; only on Linux."""
 
 _TWISTED_BACKLOG = 50
 """Twisted's default backlog. A burst of clients overflows it, and TCP then retries only after a second or more."""
@@ -190,7 +207,7 @@ def _check_domain(endpoint: Any) -> None:
 
 def tune(port: Any, endpoint: str) -> None:
     """
-    Set a larger backlog for bursts, and TCP_NODELAY, which accepted connections inherit; Twisted sets neither.
+    Set a larger backlog for bursts, and options of TCP that accepted connections inherit; Twisted sets none of them.
 
     Args:
         port: the listening port.
@@ -201,12 +218,28 @@ def tune(port: Any, endpoint: str) -> None:
         return
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Linux only.
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT * 1000)
     if (
         "backlog" not in parse_endpoint(endpoint.removeprefix(BEHIND_PROXY)).options
         and port.backlog == _TWISTED_BACKLOG
     ):
         # A second call of listen() only changes the backlog.
         sock.listen(BACKLOG)
+        _check_system_limit()
+
+
+@cache
+def _check_system_limit() -> None:
+    """Log a warning, once, if the system reduces the backlog."""
+    try:
+        limit = int(_SOMAXCONN.read_text("ascii"))
+    except (OSError, ValueError):
+        return
+    if limit < BACKLOG:
+        line = f"backlog reduced limit={limit} wanted={BACKLOG}; see sysctl net.core.somaxconn"
+        _log.warn(LINE, line=line, limit=limit, wanted=BACKLOG)
 
 
 def authority(port: IListeningPort) -> str | None:

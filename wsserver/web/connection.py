@@ -40,7 +40,7 @@ _NO_ORIGIN = write_lines(NO_ORIGIN)
 
 
 ABORT_TIMEOUT = 5
-"""Seconds that an idle connection may take to close, because the client does not read its last response."""
+"""Seconds after which a connection that is closing is dropped, if the client has read nothing of what is left."""
 
 
 class AnswersCalls(Protocol):
@@ -122,6 +122,8 @@ class HTTPConnection:
         self._is_half_closed = False
         self._idle_since: float | None = None
         """When the last response was written, by the reactor's clock; None while a request is answered."""
+        self._unsent = 0
+        """Number of bytes that the client has yet to read, while the connection closes."""
         self._timer: IDelayedCall | None = None
         """The timer of the idle timeout. It is not stopped while requests are answered, which would take longer."""
 
@@ -165,6 +167,7 @@ class HTTPConnection:
 
     def loseConnection(self) -> None:
         """Close the connection after everything written so far has been sent."""
+        self.closing()
         self._transport.unregisterProducer()
         self._transport.loseConnection()
 
@@ -304,12 +307,23 @@ class HTTPConnection:
             self._timer = self._server.reactor.callLater(left, self._check_idle)
             return
         _log.info("idle connection closed peer={peer}", peer=self._peer)
-        self._timer = self._server.reactor.callLater(ABORT_TIMEOUT, self._abort)
         self.loseConnection()
 
-    def _abort(self) -> None:
+    def closing(self) -> None:
+        """Start the timeout of a connection that closes once the client has read what is left."""
+        self._stop_timer()
+        self._unsent = self._count_unsent()
+        self._timer = self._server.reactor.callLater(ABORT_TIMEOUT, self._check_closing)
+
+    def _count_unsent(self) -> int:
+        return int(getattr(self._transport, "unsent", 0))
+
+    def _check_closing(self) -> None:
         self._timer = None
-        self._transport.abortConnection()
+        if self._count_unsent() < self._unsent:
+            self.closing()
+        else:
+            self._transport.abortConnection()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -41,6 +41,9 @@ class Connection(Protocol):
     def response_written(self, size: int) -> None:
         """Continue with the next request: a response of `size` bytes is written, and the connection stays open."""
 
+    def closing(self) -> None:
+        """Drop the connection, which is closing, if the client does not read."""
+
     def pause_serving(self) -> None:
         """Stop serving requests: the client does not read the responses."""
 
@@ -114,10 +117,12 @@ class Channel(HTTPChannel):
         self.connection.resume_serving()
 
     def requestDone(self, request: Request) -> None:
-        """Notify the connection that the response is written, unless the connection then closes."""
+        """Notify the connection that the response is written, and whether the connection then closes."""
         super().requestDone(request)
         if self.persistent:
             self.connection.response_written(request.sentLength)
+        elif self.transport is not None:
+            self.connection.closing()
 
 
 class PageRequest(Request):

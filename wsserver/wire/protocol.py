@@ -371,6 +371,7 @@ class ServerProtocol(SlowPath, OpeningHandshake):
     def connectionLost(self, reason: Failure = cast(Failure, None)) -> None:  # noqa: B008
         """Release the connection, cancel its deadlines, and call `onClose`."""
         self._plain = False
+        self._end_stall()
         for deadline in (self._drop_deadline, self.closeHandshakeTimeoutCall, self._throttle):
             if deadline is not None:
                 deadline.cancel()

@@ -16,6 +16,7 @@ from wsserver.wire.deflate import InflateCorrupt, InflateTooBig
 from wsserver.wire.fastpath import CLOSED, CONNECTING, FRAMES_PER_TURN, OPEN, FastPath
 from wsserver.wire.frames import FIN_BINARY, FIN_CLOSE, FIN_TEXT, RSV1
 from wsserver.wire.metering import Meter
+from wsserver.wire.stall import Stall
 
 __all__ = ["SlowPath"]
 
@@ -63,6 +64,7 @@ class SlowPath(FastPath):
     failedByMe: bool
     inside_message: bool
     utf8validator: Any
+    wasNotCleanReason: str | None
     message_is_binary: bool
     message_data: bytearray
     message_data_total_length: int
@@ -83,6 +85,8 @@ class SlowPath(FastPath):
     """Counts what the connection receives, if there is a rate."""
     _throttle: Any = None
     """The call that ends the delay, while the server delays messages because the client sends too fast."""
+    _stall: Stall | None = None
+    """Drops the connection if the peer reads nothing for too long; only while `_write_blocked`."""
     _fragments = 0
     """Number of frames of the current message that the state machine has processed."""
     _reading_paused = False
@@ -464,12 +468,29 @@ class SlowPath(FastPath):
         """Stop reading, because the peer does not read. Called by the transport when its send buffer is full."""
         self._write_blocked = True
         self.transport.pauseProducing()
+        if self._stall is None:
+            factory = self.factory
+            seconds = factory.settings.close_timeout
+            self._stall = Stall(self.transport, factory.deadlines, seconds, self._drop_stalled)
 
     def resumeProducing(self) -> None:
         """Process the waiting bytes, then read again. Called by the transport when its send buffer is empty."""
         self._write_blocked = False
+        self._end_stall()
         if not self._reading_paused:
             self._resume()
+
+    def _end_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.stop()
+            self._stall = None
+
+    def _drop_stalled(self) -> None:
+        """Drop the connection: the client sends, but reads nothing. So no Close frame would reach it."""
+        self.factory.counters.limits["close_timeout"] += 1
+        seconds = show_duration(self.factory.settings.close_timeout)
+        self.wasNotCleanReason = f"the client sends but has read nothing for {seconds} (server option --close-timeout)"
+        self.transport.abortConnection()
 
     def stopProducing(self) -> None:
         """Do nothing: the transport is closed, and `connectionLost` handles that."""

@@ -7,7 +7,10 @@ that the kernel does not accept are queued, by Twisted's own code. Order, backpr
 Twisted.
 """
 
+import fcntl
 import socket
+import struct
+import termios
 from collections.abc import Callable
 from errno import EAGAIN, ENOBUFS
 from functools import cached_property, partial
@@ -81,6 +84,14 @@ class PyWriteThrough:
             self._write_by_socket(data)
 
 
+def _ask_kernel(sock: socket.socket, question: int) -> int:
+    """Return the answer of `ioctl` about a socket; 0 if the system has none."""
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(sock, question, b"\0" * 4))[0])
+    except OSError:
+        return 0
+
+
 _FastBase = PyWriteThrough
 
 if not TYPE_CHECKING and frames.COMPILED:
@@ -122,6 +133,16 @@ class _WriteThrough(_FastBase):
     def queued(self: Any) -> int:
         """Number of bytes that are queued because the kernel has not accepted them."""
         return int(len(self.dataBuffer) - self.offset + self._tempDataLen)
+
+    @property
+    def unsent(self: Any) -> int:
+        """Number of bytes that the peer has not acknowledged: those in `queued`, and those in the kernel's buffer."""
+        return int(self.queued) + _ask_kernel(self.socket, termios.TIOCOUTQ) if self.connected else 0
+
+    @property
+    def unread(self: Any) -> int:
+        """Number of received bytes that have not been read, because reading is paused."""
+        return _ask_kernel(self.socket, termios.FIONREAD) if self.connected else 0
 
     def _queue(self: Any, data: bytes) -> None:
         if not self._broken and not self._aborting:

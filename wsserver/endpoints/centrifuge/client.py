@@ -14,6 +14,7 @@ from wsserver import __version__
 from wsserver.auth.verifier import WallClockTimer
 from wsserver.centrifugecodes import (
     BAD_REQUEST,
+    CONNECTION_LIMIT,
     EXPIRED,
     INTERNAL,
     Disconnect,
@@ -150,6 +151,9 @@ class Session:
         if not isinstance(found, ConnectGrant):
             self._ended = True
             return found
+        if self._connection.hub.clients.is_full(found.identity.user):
+            self._ended = True
+            return CONNECTION_LIMIT
         identity = self.context.identity = found.identity
         self.user, self._by_token = identity.user, found.by_token
         if identity.subs or request.subs:
@@ -173,6 +177,10 @@ class Session:
         if self._ended:
             # The connection was closed while the client was identified or subscribed.
             return INTERNAL
+        if subs is not None and self._connection.hub.clients.is_full(identity.user):
+            # Other connections of the user have opened meanwhile.
+            self._abort_connect()
+            return CONNECTION_LIMIT
         self.connected = True
         self._set_expiry(identity.expires_at)
         self._connection.hub.clients.add(self)
