@@ -114,5 +114,6 @@ class Reload:
         parts.frontend.open_timeout = settings.open_timeout
         parts.frontend.max_head, parts.frontend.max_body = settings.max_request_head, settings.max_request_body
         parts.frontend.admission.configure(settings)
+        parts.hub.clients.max_per_user = settings.max_connections_per_user
         parts.frontend.proxies.configure(settings.trusted_proxy, settings.trusted_proxy_header)
         return router

@@ -1,5 +1,6 @@
 """`--max-connections-per-user` on every transport. All in memory."""
 
+import dataclasses
 import json
 
 import pytest
@@ -82,3 +83,11 @@ def test_all_transports_count_together():
     clients = [user.connect(transport, "42") for transport in TRANSPORTS]
     assert [code for _, code in clients] == [None] * len(TRANSPORTS)
     assert [user.connect(transport, "42")[1] for transport in TRANSPORTS] == [429, 429, 3504, 3504, 3504]
+
+
+def test_a_reload_changes_the_limit_for_new_connections():
+    user = User(1)
+    assert [user.connect("websocket", "42")[1] for _ in range(2)] == [None, 429]
+    service = user.server.service
+    service.reload(dataclasses.replace(service.settings, max_connections_per_user=2))
+    assert [user.connect("websocket", "42")[1] for _ in range(2)] == [None, 429]
