@@ -48,6 +48,7 @@ from wsserver.hooks.client import HTTPHooks
 from wsserver.hooks.interface import Hooks
 from wsserver.hub.access import Access
 from wsserver.hub.broker import Broker
+from wsserver.hub.clients import Clients
 from wsserver.hub.hub import Hub
 from wsserver.hub.management import Management
 from wsserver.hub.memory import MemoryBroker
@@ -169,8 +170,6 @@ class WebSocketService(Service):
             queue_deadline=_queue_deadline(self.connections, settings.max_queued_age),
         )
         """The channels. To publish from your application, call `hub.publish(channel, data)`."""
-        self.hub.clients.max_per_user = settings.max_connections_per_user
-        self.hub.clients.limits = self.connections.counters.limits
         sessions = Sessions()
         operations = Operations(
             self.hub, __version__, counters=lambda: self._occupancy.metrics() if self._occupancy is not None else {}
@@ -200,7 +199,7 @@ class WebSocketService(Service):
             insecure=settings.insecure,
             max_channels=settings.max_channels_per_client,
             limits=self.connections.counters.limits,
-            clients=self.hub.clients,
+            clients=self._limited_clients(settings),
         )
         """Decides which clients may subscribe to which channels."""
         make_router = partial(
@@ -282,6 +281,11 @@ class WebSocketService(Service):
         self._admin_ports: list[IListeningPort] = []
         self.ports: list[IListeningPort] = []
         """The listening ports; empty while the service does not run."""
+
+    def _limited_clients(self, settings: Settings) -> Clients:
+        clients = self.hub.clients
+        clients.max_per_user, clients.limits = settings.max_connections_per_user, self.connections.counters.limits
+        return clients
 
     def _report_occupancy(self, settings: Settings) -> OccupancyReporter:
         # A process that is sending events must not be overtaken by another one while it waits for an answer or a retry.

@@ -185,6 +185,7 @@ class ConnectionSettings:
         "token or of the connect hook. The server refuses further ones with 429, and disconnects Centrifuge clients "
         "with 3504.",
         metavar="N",
+        reload=True,
     )
     handshake_rate_per_address: int = option(
         _LIMITS,
