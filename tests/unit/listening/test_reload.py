@@ -238,6 +238,11 @@ CASES = {
         {"max_connections_per_address": 1, "trusted_proxy": ("127.0.0.1",)},
         lambda server: [head(server, X_Forwarded_For="192.0.2.1")[:12] for _ in range(2)],
     ),
+    "max_connections_per_user": (
+        TOKENS,
+        {"max_connections_per_user": 1},
+        lambda server: [with_token(signed(claims(), SECRET))(server) for _ in range(2)],
+    ),
     "handshake_rate_per_address": (
         {"trusted_proxy": ("127.0.0.1",)},
         {"handshake_rate_per_address": 1},
