@@ -10,6 +10,7 @@ import multiprocessing
 import select
 import socket
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -20,6 +21,10 @@ __all__ = ["Attacker", "Endings", "connect", "flood", "masked", "open_all", "ope
 
 READ = 1024 * 1024
 ZERO_KEY = bytes(4)
+
+
+class AttackError(Exception):
+    """An attack raised an exception; the text has its traceback."""
 
 
 class Attacker:
@@ -41,7 +46,10 @@ class Attacker:
     @staticmethod
     def _run(results: Any, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
         place(CLIENT_CORE)
-        results.send(function(*arguments))
+        try:
+            results.send(function(*arguments))
+        except Exception:
+            results.send(AttackError(traceback.format_exc()))
 
     @property
     def has_ended(self) -> bool:
@@ -51,7 +59,10 @@ class Attacker:
     def result(self, timeout: float = 120.0) -> Any:
         """Wait for the end of the attack, and return its result."""
         assert self._results.poll(timeout), "the attack does not end"
-        return self._results.recv()
+        result = self._results.recv()
+        if isinstance(result, AttackError):
+            raise result
+        return result
 
     def __enter__(self) -> Self:
         return self

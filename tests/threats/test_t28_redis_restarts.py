@@ -47,7 +47,8 @@ def test_t28_a_killed_redis_costs_a_second(start_server, redis, figures, full):
     """
     When Redis is killed, publishing fails within 1 s; when it is back, the server is connected and subscribed soon.
 
-    No client is disconnected, and the process stays.
+    No client is disconnected, and the process stays. To subscribe to 10,000 channels again keeps the server busy, so
+    the limit of the latency is 200 ms here.
     """
     from multiprocessing import Pipe
 
@@ -56,7 +57,7 @@ def test_t28_a_killed_redis_costs_a_second(start_server, redis, figures, full):
     server.wait_for(lambda: ready(server), "ready")
     ours, theirs = Pipe()
     recovered, refused, lied = [], [], 0
-    with unaffected(server, figures), Attacker(subscribe, server.port, connections, theirs) as subscribers:
+    with unaffected(server, figures, limit=200), Attacker(subscribe, server.port, connections, theirs) as subscribers:
         assert ours.poll(60)
         ours.recv()
         for number in range(kills):

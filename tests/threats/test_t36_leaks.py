@@ -70,7 +70,7 @@ def test_t36_nothing_is_left_of_clients_that_are_gone(start_server, figures, ful
 
     `make soak` opens a million of them.
     """
-    server, count = start_server("--channel-allow", "*"), 40_000 if full else 2000
+    server, count = start_server("--channel-allow", "*"), 20_000 if full else 2000
     run(server, 1000)
     time.sleep(2.5)
     memory, descriptors = server.pss(), server.descriptors()
