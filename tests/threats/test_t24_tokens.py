@@ -131,7 +131,7 @@ def guarded(start_module_server, tmp_path_factory):
 
 
 def test_t24_forged_tokens_are_refused(guarded, figures):
-    """A token that is forged, malformed or expired is refused with 401, or 400 if it is no token at all."""
+    """A token that is forged, malformed or expired is refused with 401, or 400 if it is not a token at all."""
     wrong = {name: found for name, text in FORGED.items() if (found := status(guarded, text)) not in (400, 401)}
     figures.at_least(45, len(FORGED), "forged tokens")
     figures.at_most(0, len(wrong), "accepted", "", wrong)
