@@ -55,7 +55,7 @@ class CallTests:
             if call[0] == "fast_path":
                 done |= {event[0] for event in answer if type(event[0]) is str}
         assert names == {"parse", "build", "partial", "fast_path", "split_head", "create_delta"}
-        assert done == {"message", "write", "slow", "partial", "give up", "inflate", "failed", "alive"}
+        assert done == {"message", "begun", "write", "slow", "partial", "give up", "inflate", "failed", "alive"}
 
     @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff" * 9, b"\x02" * 30, b"\x03" * 30])
     def test_any_bytes_decode_to_a_call_that_the_python_twin_answers(self, data):

@@ -29,7 +29,7 @@ class StoppingTests:
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
     @pytest.mark.parametrize("command", FOREGROUND.values(), ids=FOREGROUND)
-    def test_a_signal_closes_connections_with_1001_and_without_a_traceback(
+    def test_a_signal_closes_connections_with_1012_and_without_a_traceback(
         self, from_wheel: Environment, tmp_path: Path, command, number
     ):
         words = (from_wheel.bin(command[0]), *command[1:], "--port", "0", "--close-timeout", "2s")
@@ -68,7 +68,7 @@ class StoppingTests:
 class DaemonTests:
     """`twistd --pidfile=... --logfile=... wsserver`."""
 
-    def test_sigterm_closes_with_1001_and_removes_the_pid_file(self, from_wheel: Environment, tmp_path: Path):
+    def test_sigterm_closes_with_1012_and_removes_the_pid_file(self, from_wheel: Environment, tmp_path: Path):
         """The command that starts the daemon returns, silently, once the server is listening."""
         pidfile, logfile = tmp_path / "wsserver.pid", tmp_path / "wsserver.log"
         options = (f"--pidfile={pidfile}", f"--logfile={logfile}", "wsserver", "--port", "0")
@@ -83,7 +83,7 @@ class DaemonTests:
                 os.kill(pid, signal.SIGTERM)
                 with pytest.raises(ConnectionClosed) as caught:
                     peer.recv(timeout=30)
-                assert caught.value.rcvd.code == 1001
+                assert caught.value.rcvd.code == 1012
         finally:
             wait_until(lambda: not is_alive(pid), lambda: "the daemon has ended")
         assert not pidfile.exists()

@@ -95,11 +95,14 @@ class UnfinishedMessages:
         if not self._timeout:
             # The limit was removed after the timer had been started.
             return
-        until = self._reactor.seconds() - self._timeout
+        now = self._reactor.seconds()
         throttled = []
         for connection, (begun, number) in list(self._begun.items()):
-            if begun > until:
-                self._expiry = self._reactor.callLater(begun - until, self._expire)
+            # The same sum as in the time of the timer: any other one could differ from it by a rounding error, and the
+            # timer would then fire again and again at the same time.
+            deadline = begun + self._timeout
+            if deadline > now:
+                self._expiry = self._reactor.callLater(deadline - now, self._expire)
                 break
             self.discard(connection)
             if not self._is_waiting(connection, number):

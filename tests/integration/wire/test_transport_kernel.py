@@ -88,6 +88,9 @@ class Messages:
         self.rest = rest[self._fast(rest, 0, len(rest))[0] :]
         self._plain = not self.rest
 
+    def _message_begun(self):
+        """Start no deadline: there is no clock."""
+
     def _endpoint_failed(self):
         self.end.simulation.wrong.append(Failure())
 

@@ -135,7 +135,7 @@ class FakeSocket:
         simulation.on_send(bytes(data[:count]))
         return count
 
-    def recv_into(self, buffer):
+    def recv_into(self, buffer, size):
         assert not self.closed
         if self.pending:
             error, self.pending = self.pending, None
@@ -145,7 +145,7 @@ class FakeSocket:
             return 0
         if self.dice.random() < 0.3:
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
-        count = self.dice.randrange(1, 100)
+        count = self.dice.randrange(1, min(100, size))
         buffer[:count] = bytes(count)
         return count
 

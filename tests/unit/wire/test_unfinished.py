@@ -1,11 +1,14 @@
 """Unfinished messages: their deadline, the limit of all of them together, and the limit of fragments."""
 
+from random import Random
+
 import pytest
+from twisted.internet.task import Clock
 
 from wsserver.config.settings import Settings
 from wsserver.testing import MemoryServer, build_frame
 from wsserver.wire import unfinished
-from wsserver.wire.unfinished import MEASURE_INTERVAL
+from wsserver.wire.unfinished import MEASURE_INTERVAL, UnfinishedMessages
 
 TEXT, CONTINUATION, PING = 1, 0, 9
 FIRST = build_frame(TEXT, b"begin", fin=False)
@@ -153,3 +156,38 @@ class FragmentTests:
         while server.clock.getDelayedCalls() and len(client.transport.written) < 9:
             server.clock.advance(0)
         assert client.messages() == ["abc"] * 3
+
+
+class BoundedClock(Clock):
+    """A clock that fails instead of calling timers for ever without any time passing."""
+
+    calls_left = 100
+
+    def callLater(self, *arguments, **options):
+        self.calls_left -= 1
+        assert self.calls_left, "a timer is started again and again"
+        return super().callLater(*arguments, **options)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_timer_of_the_next_deadline_fires_once(seed):
+    """Times with all their digits: a deadline must not differ from the time of its timer by a rounding error."""
+    random, clock = Random(seed), BoundedClock()
+    clock.advance(random.uniform(1, 100))
+    messages = UnfinishedMessages(clock, 30.0, 2**20)
+    ended = []
+    for number in range(10):
+        messages.begin(FakeReceiver(lambda number=number: ended.append(number)))
+    for _ in range(31):
+        clock.advance(1)
+    assert ended == list(range(10))
+    assert clock.getDelayedCalls() == []
+
+
+class FakeReceiver:
+    """A connection whose message never arrives."""
+
+    messages_in, is_unfinished, is_throttled, unfinished_size = 0, True, False, 1
+
+    def __init__(self, message_timed_out):
+        self.message_timed_out = message_timed_out
