@@ -120,7 +120,7 @@ class Options(usage.Options):
             "marked [repeatable] can be given several times; its environment variable takes the values separated by "
             "spaces. SIGHUP makes a running server read its options again, except for those marked [restart]."
         )
-        lines += ["", *textwrap.wrap(more, width)]
+        lines += ["", *textwrap.wrap(more, width, break_on_hyphens=False)]
         return "\n".join(lines) + "\n"
 
     __str__ = getUsage
@@ -145,7 +145,9 @@ def _help_lines(option: Option, width: int) -> list[str]:
 
 def _wrap(flag: str, words: str, width: int) -> list[str]:
     indent = " " * 6
-    return [f"  {flag}", *textwrap.wrap(words, width, initial_indent=indent, subsequent_indent=indent)]
+    # Names of options, such as --command-rate, stay whole.
+    lines = textwrap.wrap(words, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return [f"  {flag}", *lines]
 
 
 def _handler(option: Option) -> Callable[..., None]:

@@ -251,7 +251,7 @@ class BudgetTests:
     def test_starts_no_response_after_the_byte_budget_of_a_turn(self):
         """Large files use up the byte budget of a turn before its budget of responses."""
         server = MemoryServer()
-        size = len(server.service._root({})._fetched[b"main.js"]._data)
+        size = len(server.service._root({}, {})._fetched[b"main.js"]._data)
         client = server.connect()
         client.send(b"GET /main.js HTTP/1.1\r\nHost: a\r\n\r\n" * 200)
         counts = self.turns(server, client)
@@ -298,7 +298,7 @@ class BudgetTests:
         client.transport.reading = False
         client.send(b"GET /main.js HTTP/1.1\r\nHost: a\r\n\r\n" * 200)
         server.clock.advance(0)
-        size = len(server.service._root({})._fetched[b"main.js"]._data)
+        size = len(server.service._root({}, {})._fetched[b"main.js"]._data)
         assert len(client.transport.unread) < 64 * 1024 + 2 * size
 
     def test_drops_waiting_requests_if_the_connection_is_lost(self):
