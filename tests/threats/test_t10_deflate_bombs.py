@@ -43,6 +43,11 @@ def bombs(port, seconds, connections):
     return codes
 
 
+def within_limit(port, seconds, connections, data):
+    """Send messages of the limit, compressed or not, and read nothing of their content."""
+    return flood(open_all(port, connections, "/ws", OFFER), data, seconds)
+
+
 def test_t10_bombs_are_defused(start_server, figures, full):
     """Decompression stops at the message limit, with 1009, and holds at most the limit and 128 KiB."""
     server = start_server("--compression", "on")
@@ -52,3 +57,16 @@ def test_t10_bombs_are_defused(start_server, figures, full):
         first = zlib.compressobj(9, wbits=-15)
         peer.send(masked(BINARY, compressed(b"ordinary", first), rsv=4))
         assert peer.read_frame().payload
+
+
+def test_t10_inflating_is_paid_for(start_server, figures, full):
+    """
+    Messages that inflate to the limit do not delay others, however small they are on the wire.
+
+    The table demands at most 20 times the CPU time of plain bytes. One byte of such a message stands for 1,000 bytes,
+    so a limit of CPU time for each received byte would forbid compression. The server limits the work of a turn
+    instead: what counts is how long the others wait.
+    """
+    server = start_server("--compression", "on", "--catch-all", "on")
+    data = masked(BINARY, compressed(bytes(MESSAGE_LIMIT)), rsv=4) * 50
+    withstand(server, figures, within_limit, 6 if full else 2, 20, data)
