@@ -471,7 +471,9 @@ class SlowPath(FastPath):
         if self._stall is None:
             factory = self.factory
             seconds = factory.settings.close_timeout
-            self._stall = Stall(self.transport, factory.deadlines, seconds, self._drop_stalled)
+            self._stall = Stall(
+                self.transport, factory.deadlines, seconds, self._drop_stalled, lambda: len(self._waiting)
+            )
 
     def resumeProducing(self) -> None:
         """Process the waiting bytes, then read again. Called by the transport when its send buffer is empty."""

@@ -28,11 +28,20 @@ class Stall:
         deadlines: schedules the checks.
         seconds: how long the client may accept nothing.
         drop: drops the connection.
+        waiting: returns how many bytes have been read, but wait until the client reads.
     """
 
-    __slots__ = ("_checks_left", "_deadline", "_deadlines", "_drop", "_interval", "_transport", "_unsent")
+    __slots__ = ("_checks_left", "_deadline", "_deadlines", "_drop", "_interval", "_transport", "_unsent", "_waiting")
 
-    def __init__(self, transport: Any, deadlines: Deadlines, seconds: float, drop: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        transport: Any,
+        deadlines: Deadlines,
+        seconds: float,
+        drop: Callable[[], object],
+        waiting: Callable[[], int],
+    ) -> None:
+        self._waiting = waiting
         self._transport, self._deadlines, self._drop = transport, deadlines, drop
         self._interval = seconds / CHECKS
         self._checks_left = CHECKS
@@ -47,7 +56,8 @@ class Stall:
 
     def _check(self) -> None:
         self._deadline = None
-        is_stalled = self._transport.unsent >= self._unsent and self._transport.unread > 0
+        has_sent = self._transport.unread > 0 or self._waiting() > 0
+        is_stalled = self._transport.unsent >= self._unsent and has_sent
         self._checks_left = self._checks_left - 1 if is_stalled else CHECKS
         if self._checks_left:
             self._watch()

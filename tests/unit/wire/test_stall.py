@@ -18,9 +18,10 @@ class Transport:
 def watch():
     """Return a function that watches a transport: it returns the clock and the list of drops."""
 
-    def watch(transport, seconds=5.0):
+    def watch(transport, seconds=5.0, waiting=0):
         clock, dropped = Clock(), []
-        watch.stall = Stall(transport, Deadlines(clock), seconds, lambda: dropped.append(clock.seconds()))
+        drop = lambda: dropped.append(clock.seconds())  # noqa: E731
+        watch.stall = Stall(transport, Deadlines(clock), seconds, drop, lambda: waiting)
         return clock, dropped
 
     return watch
@@ -40,6 +41,13 @@ def test_does_not_drop_a_client_that_has_sent_nothing(watch):
     clock, dropped = watch(Transport(1000, 0))
     clock.pump([1] * 60)
     assert dropped == []
+
+
+def test_drops_a_client_whose_last_bytes_have_been_read_and_wait(watch):
+    """Such as a command behind a large message: the server has read it, and executes it when the client reads."""
+    clock, dropped = watch(Transport(1000, 0), waiting=9)
+    clock.pump([0.1] * 53)
+    assert len(dropped) == 1
 
 
 def test_does_not_drop_a_client_that_reads_slowly(watch):
