@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import LogEvent, globalLogPublisher
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 
 @pytest.fixture
@@ -20,3 +20,16 @@ def logged() -> Iterator[list[LogEvent]]:
     globalLogPublisher.addObserver(events.append)
     yield events
     globalLogPublisher.removeObserver(events.append)
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str | None]]:
+    """Collect the texts of the test's log events as they are logged."""
+    found: list[str | None] = []
+
+    def observe(event: LogEvent) -> None:
+        found.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)

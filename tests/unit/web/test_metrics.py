@@ -9,7 +9,6 @@ from paths import ROOT
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from twisted.internet.defer import succeed
-from twisted.logger import formatEvent, globalLogPublisher
 
 from wsserver.config.settings import Settings
 from wsserver.testing import MemoryServer, build_frame
@@ -49,19 +48,6 @@ class Server:
             for family in parse_text(text)
             for sample in family.samples
         }
-
-
-@pytest.fixture
-def lines():
-    """Collect the log lines."""
-    found = []
-
-    def observe(event):
-        found.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(observe)
-    yield found
-    globalLogPublisher.removeObserver(observe)
 
 
 class ValueTests:

@@ -4,7 +4,6 @@ from http import HTTPStatus
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import formatEvent, globalLogPublisher
 
 from wsserver.wire.access_log import MAX_LINES_PER_CONNECTION, AccessLog, cause_of
 from wsserver.wire.counters import Counters
@@ -12,18 +11,6 @@ from wsserver.wire.http11 import Refusal
 from wsserver.wire.timers import Deadlines
 
 FORBIDDEN = Refusal(HTTPStatus.FORBIDDEN, "origin 'https://x' is not allowed", cause="origin")
-
-
-@pytest.fixture
-def lines():
-    found = []
-
-    def observe(event):
-        found.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(observe)
-    yield found
-    globalLogPublisher.removeObserver(observe)
 
 
 class Log:
