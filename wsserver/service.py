@@ -24,13 +24,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
 from wsserver import __version__
-from wsserver.auth.verifier import Tokens
+from wsserver.auth.tokens import tokens_of
 from wsserver.closecodes import MEANINGS
 from wsserver.config.insecure import describe_insecure_options, refuse_exposure
 from wsserver.config.loader import require_libraries
@@ -58,7 +58,8 @@ from wsserver.hub.rules import Rules
 from wsserver.hub.survey import Handlers, Survey
 from wsserver.hub.unshared import UnsharedBroker
 from wsserver.listening.inherited import InheritedSockets
-from wsserver.listening.ports import authority, count_public, is_loopback, is_secure, make_listeners
+from wsserver.listening.port_group import PortGroup
+from wsserver.listening.ports import authority, count_public, is_secure, make_listeners
 from wsserver.listening.reload import Parts, Reload
 from wsserver.listening.renewal import CertificateWatch
 from wsserver.typing import Path
@@ -82,13 +83,12 @@ from wsserver.wire.poller import Poller
 from wsserver.wire.protocol import ServerFactory
 from wsserver.wire.shutdown import Shutdown
 from wsserver.wire.timers import use_monotonic_clock
-from wsserver.wire.transport import adopt
 
 if TYPE_CHECKING:
     from wsserver.auth.jwks import JWKS
     from wsserver.web.exposition import Exposition
 
-__all__ = ["WebSocketService", "tokens_of", "use_monotonic_clock"]
+__all__ = ["WebSocketService", "use_monotonic_clock"]
 
 # A module variable, because on a class Twisted replaces the namespace with the class's name.
 _log = Logger(namespace="wsserver")
@@ -215,8 +215,8 @@ class WebSocketService(Service):
             started=reactor.seconds(),
         )
         self.endpoints = make_router(settings)
-        self._gate, self._admin_gate = AcceptGate(reactor), AcceptGate(reactor)
-        """`_gate` pauses the public ports if there are too many clients."""
+        self._gate = AcceptGate(reactor)
+        """Pauses the public ports if there are too many clients."""
         emulation = Emulation(sessions, self._survey, broker.node)
         centrifuge = CentrifugeHTTP(emulation, self.connections, self.authorizer, self.endpoints.centrifuge)
         cross_origin = CrossOrigin(
@@ -278,9 +278,14 @@ class WebSocketService(Service):
             reactor=reactor,
         )
         self._poller: Poller | None = None
-        self._admin_ports: list[IListeningPort] = []
-        self.ports: list[IListeningPort] = []
+        public = count_public(settings)
+        self._public_ports = PortGroup(self._listeners[:public], self.frontend, self._gate)
+        self._admin_ports = PortGroup(self._listeners[public:], self.admin or self.frontend, AcceptGate(reactor))
+
+    @property
+    def ports(self) -> list[IListeningPort]:
         """The listening ports; empty while the service does not run."""
+        return [*self._public_ports.ports, *self._admin_ports.ports]
 
     def _limited_clients(self, settings: Settings) -> Clients:
         clients = self.hub.clients
@@ -432,20 +437,15 @@ class WebSocketService(Service):
             A Deferred that fires when all parts of the server have stopped.
         """
         super().stopService()
-        ports, self.ports = self.ports, []
-        self._gate.clear()
-        self._admin_gate.clear()
-        self._admin_ports.clear()
         # The admin endpoint reports the drain until its end.
-        public = count_public(self.settings)
-        closed = [maybeDeferred(port.stopListening) for port in ports[:public]]
+        closed = self._public_ports.close()
         self._renewal.stop()
         self.frontend.stopping = self.connections.stopping = True
         self._stopping = Shutdown(self.connections, self.frontend, self._reactor, self.settings.drain_timeout)
         yield from closed
         yield from (self.frontend.drain(self.settings.close_timeout), self.connections.drain())
         self._stopping.finished()
-        yield from [maybeDeferred(port.stopListening) for port in ports[public:]]
+        yield from self._admin_ports.close()
         if self.admin is not None:
             yield self.admin.close_all()
         if self._jwks is not None:
@@ -505,19 +505,18 @@ class WebSocketService(Service):
     def _listen(self) -> None:
         self.frontend.stopping = self.connections.stopping = False
         try:
-            for index in range(len(self._listeners)):
-                self.ports.append(self._open(index))
-            loopback_only = all(is_loopback(port) for port in self.ports[: count_public(self.settings)])
-            refuse_exposure(self.settings, loopback_only=all(is_loopback(port) for port in self.ports))
+            self._public_ports.open()
+            self._admin_ports.open()
+            loopback_only = self._public_ports.loopback_only
+            refuse_exposure(self.settings, loopback_only=loopback_only and self._admin_ports.loopback_only)
         except (ListenError, SettingError):
-            for port in self.ports:
-                port.stopListening()
-            self.ports.clear()
+            self.stop_accepting()
             raise
         # On systems without epoll, the reactor itself watches the connections.
         if Poller.available:
             self._poller = Poller(self._reactor)
-        self._watch(self.ports)
+        self._public_ports.accept(self._poller)
+        self._admin_ports.accept(self._poller)
         self._set_reach(loopback_only=loopback_only)
 
     def open_again(self, indexes: Iterable[int]) -> list[IListeningPort]:
@@ -528,39 +527,18 @@ class WebSocketService(Service):
             indexes: the indexes of the listeners to open.
 
         Returns:
-            The listening ports, which the caller closes with `close_ports`.
+            The listening ports, which the caller closes.
         """
-        ports = [self._open(index) for index in indexes]
-        self._watch(ports)
-        return ports
+        public = count_public(self.settings)
+        return [
+            self._public_ports.open_again(index) if index < public else self._admin_ports.open_again(index - public)
+            for index in indexes
+        ]
 
     def stop_accepting(self) -> None:
         """Close the listening ports; everything else goes on until `stopService`."""
-        ports, self.ports = self.ports, []
-        self.close_ports(ports)
-
-    def close_ports(self, ports: Iterable[IListeningPort]) -> None:
-        """Close ports of `open_again`."""
-        for port in ports:
-            self._gate.discard(port)
-            self._admin_gate.discard(port)
-            if port in self._admin_ports:
-                self._admin_ports.remove(port)
-            port.stopListening()
-
-    def _open(self, index: int) -> IListeningPort:
-        is_public = index < count_public(self.settings)
-        port = self._listeners[index].open(self.frontend if is_public or self.admin is None else self.admin)
-        if not is_public:
-            self._admin_ports.append(port)
-        return port
-
-    def _watch(self, ports: Iterable[IListeningPort]) -> None:
-        for port in ports:
-            gate = self._admin_gate if port in self._admin_ports else self._gate
-            if self._poller is not None:
-                adopt(port, self._poller, gate)
-            gate.add(port)
+        self._public_ports.close()
+        self._admin_ports.close()
 
     def _set_reach(self, *, loopback_only: bool) -> None:
         """Replace the rules that depend on who can reach the server; until it listens, assume that all can."""
@@ -581,10 +559,9 @@ class WebSocketService(Service):
         )
         if self.authorizer.access.closed and self.authorizer.tokens is None and "subscribe" not in self.hooks.events:
             _log.info("no channel is allowed, because the server listens beyond loopback; see --channel-allow")
-        public = count_public(self.settings)
-        for port in self.ports[public:]:
+        for port in self._admin_ports.ports:
             _log.info("admin endpoint at {address}", address=authority(port) or str(port.getHost()))
-        for port in self.ports[:public]:
+        for port in self._public_ports.ports:
             where = authority(port)
             if where is None:
                 _log.info("listening on {address}", address=str(port.getHost()))
@@ -605,39 +582,6 @@ def _broker(settings: Settings, reactor: Any, now: Callable[[], float]) -> Broke
     from wsserver.redis.broker import RedisBroker  # noqa: PLC0415
 
     return RedisBroker(parse_redis_url(settings.redis), reactor)
-
-
-def tokens_of(
-    settings: Settings,
-    reactor: Any,
-    consume: "Callable[[str, float], Deferred[bool]] | None" = None,
-    current: "JWKS | None" = None,
-) -> "tuple[Tokens | None, JWKS | None]":
-    """
-    Build the verifier of client tokens from the options.
-
-    Args:
-        settings: the server's options.
-        reactor: the reactor on which the JWKS is fetched.
-        consume: consumes one-time tokens, see `Tokens`.
-        current: the fetcher that a running server uses; see `make_tokens`.
-
-    Returns:
-        The verifier, or None if the options name no key; and the JWKS fetcher, which the caller starts and stops, or
-        None without `--token-jwks-url`.
-
-    Raises:
-        SettingError: a key is invalid, or PyJWT is not installed.
-    """
-    if not (settings.token_secret or settings.token_public_key or settings.token_jwks_url):
-        if settings.token_secret_previous:
-            raise SettingError("token_secret_previous", "expected --token-secret to be set as well")
-        return None, None
-    require_libraries(settings)
-    # PyJWT is an optional dependency.
-    from wsserver.auth.jwks import make_tokens  # noqa: PLC0415
-
-    return make_tokens(settings, reactor, consume, current)
 
 
 def _queue_deadline(connections: ServerFactory, seconds: float) -> Callable[[Callable[[], None]], Any] | None:

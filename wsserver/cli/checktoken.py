@@ -12,10 +12,10 @@ from twisted.internet.interfaces import IReactorCore
 
 from wsserver.auth.claims import Grant, Identity
 from wsserver.auth.jwt import MAX_TOKEN, Refused
+from wsserver.auth.tokens import tokens_of
 from wsserver.cli.server_options import add_secret_option, load_settings
 from wsserver.config.settings import Settings
 from wsserver.errors import SettingError
-from wsserver.service import tokens_of
 
 __all__ = ["add_arguments", "run"]
 

@@ -187,7 +187,8 @@ class WorkerProcess:
         sockets.slot = own
 
     def _stop_substituting(self, number: int) -> None:
-        self._service.close_ports(self._substituted.pop(number, ()))
+        for port in self._substituted.pop(number, ()):
+            port.stopListening()
 
     # The end.
 

@@ -57,16 +57,12 @@ class AcceptGate:
         return self._timer is not None
 
     def add(self, port: Any) -> None:
-        """Add a port of Twisted; other ports are never paused."""
+        """Add a port of Twisted; other ports are never paused. Ports that have been closed meanwhile are removed."""
+        self._ports = [one for one in self._ports if one.connected]
         if hasattr(port, "startReading") and hasattr(port, "stopReading"):
             self._ports.append(port)
             if self.is_paused:
                 port.stopReading()
-
-    def discard(self, port: Any) -> None:
-        """Remove a port, which is closed while others accept connections."""
-        if port in self._ports:
-            self._ports.remove(port)
 
     def clear(self) -> None:
         """Remove all ports: they are closed."""

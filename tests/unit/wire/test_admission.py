@@ -1,6 +1,7 @@
 """Tests for wsserver/wire/admission.py and wire/identification.py: which connections a server serves. All in memory."""
 
 import json
+import weakref
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -118,6 +119,15 @@ class FullTests:
         server.service._gate.clear()
         assert not server.port.reading
         assert not server.service._gate.is_paused
+
+    def test_forgets_closed_ports_when_another_one_opens(self, make):
+        """A worker opens ports on the sockets of another one while that is replaced, and then closes them."""
+        server = make()
+        server.port.connected = False
+        closed = weakref.ref(server.port)
+        server.port = Port()
+        server.service._gate.add(server.port)
+        assert closed() is None
 
 
 class AddressTests:
