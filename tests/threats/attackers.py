@@ -17,7 +17,7 @@ from typing import Any, Self
 from cores import CLIENT_CORE, place
 from peers import CLOSE, handshake_request
 
-__all__ = ["Attacker", "Endings", "connect", "flood", "masked", "open_all", "open_websocket", "read_endings"]
+__all__ = ["Attacker", "Endings", "connect", "flood", "masked", "open_all", "open_websocket", "read_endings", "reopen"]
 
 READ = 1024 * 1024
 ZERO_KEY = bytes(4)
@@ -217,3 +217,51 @@ def read_endings(sockets: Sequence[socket.socket], seconds: float) -> Endings:
             endings.codes.append(close_code(tails[fd]))
             endings.seconds.append(time.monotonic() - begin)
     return endings
+
+
+def reopen(port: int, request: bytes, until: bytes, seconds: float, connections: int) -> int:
+    """
+    Send a request on many connections, close each one once its response has begun, and open another in its place.
+
+    Args:
+        port: the port of the server.
+        request: the request.
+        until: the part of the response after which a connection is closed.
+        seconds: the duration.
+        connections: the number of connections at the same time.
+
+    Returns:
+        The number of responses that have begun.
+    """
+    poller, opened, count = select.epoll(), {}, 0
+
+    def start() -> None:
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex(("127.0.0.1", port))
+        opened[sock.fileno()] = (sock, b"")
+        poller.register(sock.fileno(), select.EPOLLOUT)
+
+    for _ in range(connections):
+        start()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for fd, events in poller.poll(0.05):
+            sock, head = opened[fd]
+            try:
+                if events & select.EPOLLOUT:
+                    sock.send(request)
+                    poller.modify(fd, select.EPOLLIN)
+                    continue
+                got = sock.recv(READ)
+            except OSError:
+                got = b""
+            if got and until not in head + got:
+                opened[fd] = sock, head + got
+                continue
+            count += bool(got)
+            poller.unregister(fd)
+            del opened[fd]
+            sock.close()
+            start()
+    return count

@@ -11,9 +11,9 @@ import time
 
 import pytest
 from arena import withstand
-from attackers import connect, flood, masked, open_all, open_websocket
+from attackers import connect, flood, masked, open_all, open_websocket, reopen
 from http_api import KEY
-from peers import BINARY, CONTINUATION, PING, PONG, TEXT
+from peers import BINARY, CONTINUATION, PING, PONG, TEXT, RawPeer
 
 CENTRIFUGE = "/connection/websocket"
 CONNECTIONS = 20
@@ -90,6 +90,25 @@ def reconnecting(port, seconds, connections):
     return count
 
 
+def streams(head, until, body=b""):
+    """Return an attack that opens endless responses, and closes each of them at once, 200 at the same time."""
+    lines = (head + f"\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n").encode()
+
+    def attack(port, seconds, connections):
+        return reopen(port, lines + body, until, seconds, 10 * connections)
+
+    return attack
+
+
+def streams_with_history(port, seconds, connections):
+    """Open event streams that miss 100 publications, and close each of them at once."""
+    with RawPeer(port) as peer:
+        response = peer.request("/api/history", f"X-API-Key: {KEY}", method="POST", body=b'{"channel":"short"}')
+    position = f"{json.loads(response.body)['result']['epoch']}:0"
+    attack = streams(f"GET /sse?channel=short HTTP/1.1\r\nLast-Event-ID: {position}", b": listening")
+    return attack(port, seconds, connections)
+
+
 SUBSCRIBED = ({"connect": {}}, {"subscribe": {"channel": "h"}})
 HISTORY = {"history": {"channel": "h", "limit": 100}}
 PRESENCE = {"presence": {"channel": "h"}}
@@ -110,6 +129,16 @@ ATTACKS = {
     "long echoes as commands": frames(masked(TEXT, b"x" * 60_000), path="/ws"),
     "refused handshakes": refused_handshakes,
     "reconnecting": reconnecting,
+    "reconnecting event streams": streams("GET /sse?channel=c HTTP/1.1", b": listening"),
+    "reconnecting event streams with history": streams_with_history,
+    "reconnecting subscribers": streams(
+        "GET /ws?channel=c HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c2l4dGVlbiBieXRlIGtleQ==",
+        b" 101 ",
+    ),
+    "Centrifuge: reconnecting streams": streams(
+        "POST /connection/http_stream HTTP/1.1", b'"connect"', b'{"id":1,"connect":{}}'
+    ),
     "Centrifuge: ping": commands({"ping": {}}),
     "Centrifuge: rpc": commands({"rpc": {"method": "x"}}),
     "Centrifuge: rpc in batches": commands({"rpc": {"method": "x"}}, count=1000),
@@ -139,6 +168,7 @@ QUICK = (
     "empty fragments",
     "whoami",
     "refused handshakes",
+    "reconnecting event streams with history",
     "Centrifuge: rpc",
     "Centrifuge: history in batches",
     "GET /",
@@ -147,9 +177,9 @@ QUICK = (
 
 
 def fill(server):
-    """Publish 100 texts of 8 kB to the channel `h`."""
-    publish = {"publish": {"channel": "h", "data": "x" * 8000}}
-    body = json.dumps({"commands": [publish] * 5}).encode()
+    """Publish 100 texts of 8 kB to the channel `h`, and 100 of 500 bytes to the channel `short`."""
+    publish = [{"publish": {"channel": name, "data": "x" * size}} for name, size in (("h", 8000), ("short", 500))]
+    body = json.dumps({"commands": publish * 5}).encode()
     with server.connect() as peer:
         for _ in range(20):
             assert peer.request("/api/batch", f"X-API-Key: {KEY}", method="POST", body=body).status == 200

@@ -219,7 +219,7 @@ class Hub:
             subscriber: the subscriber, which was subscribed with a budget.
 
         Returns:
-            A Deferred that fires with the page, as a `Joined`, in a later event-loop iteration. If the stream no longer
+            A Deferred that fires with the page, as a `Joined`, after this method has returned. If the stream no longer
             has the next missed publication, `recovered` is False, and the subscriber continues from `position`; or, if
             it requested a rewind, `position` is None, `behind` is set, and a rewind begins. If the subscriber has
             unsubscribed, `position` is None and `behind` is not set. The Deferred fails with `BrokerDown`; the

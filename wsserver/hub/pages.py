@@ -12,7 +12,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 
-__all__ = ["MAX_READS", "PAGE_BYTES", "PAGE_SIZE", "PageReader"]
+__all__ = ["MAX_READS", "PAGES_PER_TURN", "PAGE_BYTES", "PAGE_SIZE", "SECONDS_PER_TURN", "PageReader"]
 
 PAGE_SIZE: Final = 128
 """Maximum number of publications in a page."""
@@ -21,21 +21,33 @@ PAGE_BYTES: Final = 64 * 1024
 """Maximum size of a page's data in bytes; a publication that is larger is a page of its own."""
 
 MAX_READS: Final = 4
-"""Maximum number of pages that are being read, or were delivered in this event-loop iteration."""
+"""Maximum number of pages that are being read from the broker at the same time."""
+
+PAGES_PER_TURN: Final = 64
+"""Maximum number of pages that are read and delivered in one event-loop iteration."""
+
+SECONDS_PER_TURN: Final = 0.010
+"""
+Seconds of reading and delivering after which no further page is read in the same event-loop iteration.
+
+It is twice the time for new requests (`wsserver.wire.limits`): if clients reconnect as fast as the server permits, the
+server finishes more recoveries than it begins. Otherwise, unfinished ones would take more and more memory.
+"""
 
 
 class PageReader:
     """
-    Reads pages, at most `MAX_READS` at the same time and at most `MAX_READS` in each event-loop iteration.
+    Reads pages within a budget for each event-loop iteration, at most `MAX_READS` at the same time.
 
     Args:
-        reactor: schedules reads in the next event-loop iteration.
+        reactor: schedules reads in the next event-loop iteration. Its clock measures the time that the pages take.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
         self._waiting: deque[tuple[Callable[[], Any], Deferred[Any]]] = deque()
         self._running = 0
+        self._is_scheduled = False
 
     def read(self, start: Callable[[], "Deferred[Any]"]) -> "Deferred[Any]":
         """
@@ -43,28 +55,38 @@ class PageReader:
 
         Args:
             start: a function that starts the read, and returns a Deferred that fires with the page. It is called as
-                soon as `MAX_READS` permits, but never before `read` has returned.
+                soon as the budget and `MAX_READS` permit, but never before `read` has returned.
 
         Returns:
             A Deferred that fires with the page, at the same time as the Deferred that `start` returned.
         """
         done: Deferred[Any] = Deferred()
         self._waiting.append((start, done))
-        if len(self._waiting) + self._running <= MAX_READS:
-            self._reactor.callLater(0, self._start_next)
+        if self._running < MAX_READS:
+            self._schedule()
         return done
 
-    def _start_next(self) -> None:
-        while self._waiting and self._running < MAX_READS:
+    def _renew(self) -> None:
+        self._pages, self._seconds = PAGES_PER_TURN, SECONDS_PER_TURN
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._reactor.callLater(0, self._start_turn)
+
+    def _start_turn(self) -> None:
+        self._is_scheduled = False
+        pages, end = PAGES_PER_TURN, self._reactor.seconds() + SECONDS_PER_TURN
+        while self._waiting and self._running < MAX_READS and pages and self._reactor.seconds() < end:
+            pages -= 1
             start, done = self._waiting.popleft()
             self._running += 1
+            # If the page is available at once, this delivers it.
             maybeDeferred(start).chainDeferred(done)
             done.addBoth(self._finish)
 
     def _finish(self, result: Any) -> Any:
-        self._reactor.callLater(0, self._free)
-        return result
-
-    def _free(self) -> None:
         self._running -= 1
-        self._start_next()
+        # Even if nothing waits: the receiver may request the next page in the next iteration, before this call.
+        self._schedule()
+        return result

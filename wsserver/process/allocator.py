@@ -13,6 +13,12 @@ _VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLE
 KEPT = 64 * 1024 * 1024
 """Maximum size of the free memory that the process keeps at the end of the heap, in bytes."""
 
+THRESHOLDS = 10_000, 5, 80
+"""
+When the garbage collector searches: the youngest objects after 10,000 new ones, those that survive this after 5 such
+searches, and all objects after 80 of the latter.
+"""
+
 
 def keep_freed() -> bool:
     """
@@ -42,7 +48,9 @@ def collect_rarely() -> None:
     A connection consists of many objects that live as long as it does, and its garbage is almost never cyclic:
     reference counts free it. With Python's default, a search after 700 new objects, a tenth of the time to accept
     connections is spent on searching their objects again and again.
+
+    A search blocks the server, so it must not be too rare either: searching 100,000 objects takes up to 50 ms.
     """
     gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
+    gc.set_threshold(*THRESHOLDS)
     gc.enable()

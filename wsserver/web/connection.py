@@ -182,8 +182,10 @@ class HTTPConnection:
         self._transport = None
         if self._stream is not None:
             self._stream.connectionLost()
-        if self._pages is not None:
-            self._pages.connectionLost(reason)
+        pages, self._pages = self._pages, None
+        if pages is not None:
+            # The two refer to each other. Without the reference, they need not wait for the garbage collector.
+            pages.connectionLost(reason)
 
     # Calls of the HTTP API, and requests of Centrifuge clients.
 

@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from wsserver.config.settings import Settings
 from wsserver.errors import BrokerDown
-from wsserver.hub.pages import MAX_READS, PAGE_BYTES, PageReader
+from wsserver.hub.pages import MAX_READS, PAGE_BYTES, PAGES_PER_TURN, SECONDS_PER_TURN, PageReader
 from wsserver.hub.recovery import MAX_BUFFERED
 from wsserver.testing import HIGH_WATER, MemoryServer
 from wsserver.web import sse
@@ -224,6 +224,11 @@ class NextTurn:
 
     def __init__(self):
         self.calls = []
+        self.now = 0.0
+
+    def seconds(self):
+        """Return the time, which only the test changes."""
+        return self.now
 
     def callLater(self, delay, function):
         """Schedule a call for the next turn."""
@@ -240,7 +245,7 @@ class NextTurn:
 class PageReaderTests:
     """How many pages are read at once."""
 
-    def test_reads_at_most_max_reads_pages_in_each_turn(self):
+    def test_reads_at_most_pages_per_turn_in_each_turn(self):
         """The limit applies even if each page is available immediately and each client then requests another."""
         reactor, read = NextTurn(), []
         reader = PageReader(reactor)
@@ -251,15 +256,29 @@ class PageReaderTests:
         for client in range(10):
             request(client)
         assert read == []
-        counts = []
-        for _ in range(11):
-            before = len(read)
+        for turn in range(1, 4):
             reactor.turn()
-            counts.append(len(read) - before)
-        assert max(counts) <= MAX_READS
-        assert sum(counts) >= 5 * MAX_READS
+            assert len(read) == turn * PAGES_PER_TURN
         # Round robin: no client is served twice before every client was served once.
         assert sorted(read[:10]) == list(range(10))
+
+    def test_reads_no_further_page_in_a_turn_when_the_time_is_used_up(self):
+        """The delivery of a page counts, too. The next turn continues."""
+        reactor, read = NextTurn(), []
+        reader = PageReader(reactor)
+
+        def deliver(page):
+            read.append(page)
+            reactor.now += SECONDS_PER_TURN / 2.5
+
+        for number in range(7):
+            reader.read(lambda number=number: succeed(number)).addCallback(deliver)
+        reactor.turn()
+        assert read == [0, 1, 2]
+        reactor.turn()
+        assert read == [0, 1, 2, 3, 4, 5]
+        reactor.turn()
+        assert read == list(range(7))
 
     def test_starts_no_more_reads_until_a_pending_one_completes(self):
         """The broker behaves like Redis here: each page arrives in a later turn."""
@@ -287,8 +306,7 @@ class PageReaderTests:
         for _ in range(MAX_READS):
             reader.read(lambda: fail(BrokerDown("away"))).addErrback(failures.append)
         reader.read(lambda: succeed("page")).addCallback(results.append)
-        for _ in range(4):
-            reactor.turn()
+        reactor.turn()
         assert len(failures) == MAX_READS
         assert results == ["page"]
 
