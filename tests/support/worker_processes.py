@@ -53,6 +53,16 @@ class Workers(Process):
         """Return the process ID of the worker with a number that was started last."""
         return self.started(number)[-1]
 
+    def connect(self) -> RawPeer:
+        """Open a connection."""
+        return RawPeer(self.port)
+
+    def number_of(self, peer: RawPeer) -> int:
+        """Return the number of the worker that has accepted a WebSocket connection."""
+        pattern = rf"opened .*127\.0\.0\.1:{peer.socket.getsockname()[1]} .* worker=([0-9]+)"
+        self.wait_or_close(lambda: re.search(pattern, self.read_log()), "the log line of the connection")
+        return int(re.findall(pattern, self.read_log())[-1])
+
     def open_many(self, count: int = 20) -> list[RawPeer]:
         """Open WebSocket connections, which are spread over all workers."""
         peers = [RawPeer(self.port) for _ in range(count)]

@@ -5,10 +5,13 @@ import os
 import re
 import signal
 import time
+from contextlib import ExitStack, closing
 from datetime import datetime
 
 import pytest
+from centrifuge_peer import CentrifugePeer
 from cores import CLIENT_CORE, place
+from http_api import KEY, ok
 from peers import RawPeer
 from waiting import wait_until
 from worker_processes import Workers, connecting
@@ -34,10 +37,7 @@ def open_to(server, number, count=20):
     while len(found) < count:
         peer = RawPeer(server.port)
         peer.handshake("/echo")
-        port = peer.socket.getsockname()[1]
-        wait_until(lambda port=port: re.search(rf"opened .*127\.0\.0\.1:{port} ", server.read_log()), "the line")
-        line = re.search(rf"opened .*127\.0\.0\.1:{port} .*", server.read_log())[0]
-        if line.endswith(f"worker={number}"):
+        if server.number_of(peer) == number:
             found.append(peer)
         else:
             peer.socket.close()
@@ -74,6 +74,33 @@ def test_t34_killed_workers(workers, full, figures):
     figures.at_most(0, sum(not peer.echoes() for peer in peers), "connections of the other worker lost")
     for peer in peers:
         peer.socket.close()
+
+
+def test_t34_presence(redis, figures):
+    """The clients of a killed worker leave their channels, with leave events; those of the other one stay."""
+    options = ("--redis", redis.url, "--api-key", KEY, "--channel-presence", "*")
+    with ExitStack() as stack:
+        server = stack.enter_context(closing(Workers(*options)))
+        peers = [stack.enter_context(closing(CentrifugePeer(server.port))) for _ in range(20)]
+        for peer in peers:
+            peer.ask("subscribe", {"channel": "foo", "join_leave": True})
+        by_worker = [[peer for peer in peers if server.number_of(peer.peer) == number] for number in (1, 2)]
+        dead, living = ({peer.client for peer in some} for some in by_worker)
+
+        def present():
+            return set(ok(server, "presence", {"channel": "foo"})["presence"])
+
+        wait_until(lambda: present() == dead | living, "all are present")
+        os.kill(server.pid(1), signal.SIGKILL)
+        began = time.monotonic()
+        lists = [present()]
+        while lists[-1] != living and time.monotonic() < began + 30:
+            lists.append(present())
+        figures.at_most(10.0, time.monotonic() - began, "time until the clients of the killed worker are gone", "s")
+        figures.at_most(0, sum(not living <= found for found in lists), "presence lists without a living client")
+        left = [peer.read_leaves(len(dead)) == dead for peer in by_worker[1]]
+        figures.at_most(0, left.count(False), "living clients that have not received all leave events")
+        assert "Traceback" not in server.read_log()
 
 
 def test_t34_restarts(workers, full, figures):

@@ -163,6 +163,17 @@ class Broker(Protocol):
     def nodes(self) -> "Deferred[Collection[str]]":
         """Return the ids of the running server processes, including this one."""
 
+    def remove_process(self, node: str) -> None:
+        """
+        Remove the clients of a process that has died from presence, and its channels from the occupancy.
+
+        Without this call, the other processes find after some seconds that the process is dead, but its clients then
+        leave without events.
+
+        Args:
+            node: the id of the dead process; the id of this process is ignored.
+        """
+
     def send(self, node: str, message: bytes) -> "Deferred[None]":
         """Send a message to the process with the id `node`; if empty, to all processes, including this one."""
 

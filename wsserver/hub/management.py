@@ -198,6 +198,15 @@ class Management:
         """Return a Deferred that fires with the id, name, version, uptime, counts and metrics of each process."""
         return self._survey.ask("info", {})
 
+    def remove_process(self, node: str) -> "Deferred[list[Any]]":
+        """
+        Remove a server process that has died from the presence and the occupancy, with leave events for its clients.
+
+        Args:
+            node: the id of the dead process: its `Broker.node`.
+        """
+        return self._survey.ask("remove_process", {"node": node}, dead=node)
+
     def rejects(self) -> "Deferred[list[dict[str, Any]]]":
         """
         Return the last refused requests of all processes.

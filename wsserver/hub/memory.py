@@ -219,6 +219,9 @@ class MemoryBroker:
         """Return the id of this process: there are no others."""
         return succeed([self.node])
 
+    def remove_process(self, node: str) -> None:
+        """Do nothing: there are no other processes."""
+
     def send(self, node: str, message: bytes) -> "Deferred[None]":  # noqa: ARG002
         """Deliver a control message to this process: there are no others."""
         self._on_control(message)

@@ -53,6 +53,7 @@ class Operations:
             "subscribe": self._subscribe,
             "refresh": self._refresh,
             "info": self._info,
+            "remove_process": self._remove_process,
         }
         """Name of a request -> the operation that answers it; passed to `wsserver.hub.survey.Survey`."""
 
@@ -122,6 +123,10 @@ class Operations:
         user, client = arguments["user"], arguments["client"]
         # If both are empty, `Clients.find` would return all clients.
         return self._hub.clients.find(user, client) if user or client else []
+
+    def _remove_process(self, arguments: Mapping[str, Any]) -> bool:
+        self._hub.broker.remove_process(arguments["node"])
+        return True
 
     def _info(self, _: Mapping[str, Any]) -> dict[str, Any]:
         hub = self._hub

@@ -61,7 +61,7 @@ class Survey:
         self._broker, self._clock, self._handlers = broker, clock, handlers
         self._requests: dict[str, _Request] = {}
 
-    def ask(self, name: str, arguments: Mapping[str, Any], node: str = "") -> "Deferred[list[Any]]":
+    def ask(self, name: str, arguments: Mapping[str, Any], node: str = "", *, dead: str = "") -> "Deferred[list[Any]]":
         """
         Send a request to all processes, including this one, and collect the answers.
 
@@ -69,6 +69,7 @@ class Survey:
             name: the request's name: one of the keys of `handlers`.
             arguments: the request's arguments; they must be serializable as JSON.
             node: the id of the only process to ask; empty for all. If it does not run, there is no answer.
+            dead: the id of a process that has died and cannot answer; empty for none.
 
         Returns:
             A Deferred that fires with the list of the answers, without those that are None, once all running processes
@@ -77,9 +78,12 @@ class Survey:
         """
         if len(self._requests) >= MAX_REQUESTS:
             return fail(BrokerDown(f"{MAX_REQUESTS} requests to the other processes are pending; retry later"))
-        return self._broker.nodes().addCallback(self._ask, name, arguments, node)
+        return self._broker.nodes().addCallback(self._ask, name, arguments, node, dead)
 
-    def _ask(self, nodes: Collection[str], name: str, arguments: Mapping[str, Any], node: str) -> "Deferred[list[Any]]":
+    def _ask(
+        self, nodes: Collection[str], name: str, arguments: Mapping[str, Any], node: str, dead: str
+    ) -> "Deferred[list[Any]]":
+        nodes = {*nodes} - {dead}
         if node:
             if node not in nodes:
                 return succeed([])

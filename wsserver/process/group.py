@@ -15,10 +15,21 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from wsserver.hub.presence import LEAVE_DELAY
 from wsserver.process.backoff import Backoff
 from wsserver.process.channel import Message
 
-__all__ = ["BEAT", "HANGS_AFTER", "REPLACED_AFTER", "START_TIMEOUT", "Group", "Process", "Worker"]
+__all__ = [
+    "BEAT",
+    "DEATH_REPORT_DELAY",
+    "FINISHED",
+    "HANGS_AFTER",
+    "REPLACED_AFTER",
+    "START_TIMEOUT",
+    "Group",
+    "Process",
+    "Worker",
+]
 
 _log = Logger(namespace="wsserver.workers")
 
@@ -34,6 +45,14 @@ HANGS_AFTER: Final = 15
 START_TIMEOUT: Final = 60
 """Seconds that a new worker may take to accept connections; then it is killed."""
 
+
+DEATH_REPORT_DELAY: Final = LEAVE_DELAY
+"""
+Seconds after the death of a worker at which its clients leave their channels; those that reconnect before stay listed.
+"""
+
+FINISHED: Final = "exit status 0"
+"""How a worker ends that has closed its connections, so that its clients have left the channels."""
 
 ABORT_TIMEOUT: Final = 0.8
 """Seconds that a worker may take to drop its connections; then it is killed. Less than `signals.END_WITHIN`."""
@@ -54,7 +73,7 @@ class Process(Protocol):
 class Worker:
     """A worker process."""
 
-    __slots__ = ("failure", "killed", "leaves", "missed", "number", "process", "ready", "serving_since")
+    __slots__ = ("failure", "killed", "leaves", "missed", "node", "number", "process", "ready", "serving_since")
 
     process: Process
 
@@ -72,6 +91,8 @@ class Worker:
         """Whether the supervisor has killed the process."""
         self.failure = ""
         """Why the worker could not start, as it has reported."""
+        self.node = ""
+        """The id of the worker among all processes that share its Redis; empty if it has not accepted connections."""
 
     def is_accepting(self) -> bool:
         """Return whether the worker accepts connections."""
@@ -122,6 +143,10 @@ class Group:
         self._substitutes: dict[int, Worker] = {}
         """Number without a worker that accepts connections -> the worker that accepts them in its place."""
         self._stopped: Deferred[None] | None = None
+        self._death_reports: dict[str, Any] = {}
+        """`Worker.node` of a dead worker -> the timer that reports its death."""
+        self._dead_nodes: list[str] = []
+        """The `Worker.node` of the workers whose death has not been reported, because no worker accepts connections."""
         self.watchers: set[Callable[[Worker], object]] = set()
         """Called with each worker that has changed: it is ready, or has exited."""
 
@@ -154,9 +179,11 @@ class Group:
         match message["type"]:
             case "serving":
                 worker.serving_since = self.clock.seconds()
+                worker.node = message.get("node", "")
                 pid = worker.process.pid
                 _log.info("worker accepts connections worker={worker} pid={pid}", worker=worker.number, pid=pid)
                 self._note_start()
+                self._report_deaths()
             case "ready":
                 worker.ready = True
                 self._changed(worker)
@@ -196,11 +223,27 @@ class Group:
             del self.current[worker.number]
         if not self.stopping:
             self._replace(worker, how)
+            if worker.node and how != FINISHED:
+                self._report_later(worker.node)
         self._changed(worker)
         self.update_substitutes()
         if self._stopped is not None and not self.running:
             self._stopped.callback(None)
             self._stopped = None
+
+    def _report_later(self, node: str) -> None:
+        self._death_reports[node] = self.clock.callLater(DEATH_REPORT_DELAY, self._report_death, node)
+
+    def _report_death(self, node: str) -> None:
+        del self._death_reports[node]
+        self._dead_nodes.append(node)
+        self._report_deaths()
+
+    def _report_deaths(self) -> None:
+        """Let one of the workers tell all processes that share its Redis that a worker is dead."""
+        able = [worker for worker in self.current.values() if worker.is_accepting()]
+        while able and self._dead_nodes:
+            able[0].process.send({"type": "died", "node": self._dead_nodes.pop()})
 
     def _replace(self, worker: Worker, how: str) -> None:
         if worker.failure and not self.started:
@@ -301,9 +344,10 @@ class Group:
     def stop(self) -> "Deferred[None]":
         """Ask all workers to close their connections, and to exit; return a Deferred that fires when all have."""
         self.stopping = True
-        for timer in self._delayed.values():
-            timer.cancel()
-        self._delayed.clear()
+        for timers in (self._delayed, self._death_reports):
+            for timer in timers.values():
+                timer.cancel()
+            timers.clear()
         limit = self.clock.seconds() + self.leave_timeout
         for worker in self.running:
             worker.leaves = limit

@@ -19,7 +19,7 @@ from twisted.logger import Logger, globalLogBeginner
 
 from wsserver import logging
 from wsserver.config.settings import Settings
-from wsserver.errors import WsserverError
+from wsserver.errors import BrokerDown, WsserverError
 from wsserver.listening.inherited import InheritedSockets
 from wsserver.process.allocator import collect_rarely, keep_freed
 from wsserver.process.channel import Channel, Message, open_channel, write_last
@@ -135,7 +135,7 @@ class WorkerProcess:
             is_serving = True
             for port in self._service.ports:
                 port.startReading()  # type: ignore[attr-defined]
-            self._channel.send({"type": "serving"})
+            self._channel.send({"type": "serving", "node": self._service.hub.broker.node})
         if is_ready:
             self._channel.send({"type": "ready"})
         else:
@@ -157,6 +157,14 @@ class WorkerProcess:
                 self._substitute(message["number"])
             case "stop_substituting":
                 self._stop_substituting(message["number"])
+            case "died":
+                # If Redis is down now, the dead process is found some seconds after it is back.
+                self._service.management.remove_process(message["node"]).addErrback(lambda why: why.trap(BrokerDown))
+            case _:
+                self._received_of_metrics(message)
+
+    def _received_of_metrics(self, message: Message) -> None:
+        match message["type"]:
             case "count":
                 self._channel.send({"type": "numbers", "numbers": self._service.numbers()})
             case "collected":

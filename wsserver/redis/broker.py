@@ -77,6 +77,8 @@ CHECK_TTL = 10.0
 
 _PRIVATE = PRIVATE.encode()
 
+_NODES = f"{PRIVATE}nodes".encode()
+
 _IDEMPOTENT_FOR = milliseconds(IDEMPOTENT_FOR)
 
 MAX_ENTRIES = 2**31
@@ -162,7 +164,7 @@ class RedisBroker:
                 call.stop()
         # With 0 as the time of this process's last heartbeat, other processes delete its entry. ZREM would require that
         # the server's Redis user has another permission.
-        left = self._link.command("ZADD", f"{PRIVATE}nodes", 0, self._node).addTimeout(LEAVE_TIMEOUT, self._reactor)
+        left = self._link.command("ZADD", _NODES, 0, self._node).addTimeout(LEAVE_TIMEOUT, self._reactor)
         # Disconnect even if this has failed: `DEAD_AFTER` seconds later, the process counts as dead.
         return left.addBoth(lambda _: self._link.stop())
 
@@ -320,11 +322,11 @@ class RedisBroker:
 
     def track_occupancy(self, lease: float) -> RedisOccupancy:
         """Return a new store of the occupied channels; see `wsserver.hub.broker.Broker.track_occupancy`."""
-        self._occupancy = RedisOccupancy(self._link, dead_after=DEAD_AFTER, lease=lease)
+        self._occupancy = RedisOccupancy(self._link, self.node, dead_after=DEAD_AFTER, lease=lease)
         return self._occupancy
 
     def _exchange_heartbeat(self, node: bytes) -> "Deferred[Any]":
-        return self._heartbeat.call([f"{PRIVATE}nodes".encode()], (node, milliseconds(DEAD_AFTER)))
+        return self._heartbeat.call([_NODES], (node, milliseconds(DEAD_AFTER)))
 
     def _send_heartbeat(self) -> None:
         if self.up:
@@ -335,6 +337,17 @@ class RedisBroker:
     def nodes(self) -> "Deferred[Collection[str]]":
         """Return the ids of the running server processes, including this one."""
         return self._exchange_heartbeat(self._node).addCallback(lambda found: [node.decode("ascii") for node in found])
+
+    def remove_process(self, node: str) -> None:
+        """Remove a dead process, its clients and its channels; see `wsserver.hub.broker.Broker.remove_process`."""
+        if node == self.node:
+            return
+        # With 0 as the time of its last heartbeat, the next reader deletes its entry.
+        removed = [self._link.command("ZADD", _NODES, 0, node), self._presence.remove_process(node.encode("ascii"))]
+        if self._occupancy is not None:
+            removed.append(self._occupancy.remove_process(node))
+        for done in removed:
+            done.addErrback(_ignore)
 
     def send(self, node: str, message: bytes) -> "Deferred[Any]":
         """Send a control message to the process with the id `node`; if empty, to all processes, including this one."""

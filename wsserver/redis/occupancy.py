@@ -15,7 +15,8 @@ All keys have the same hash tag, so in a Redis Cluster they are on one node. All
 
 A process has another id in these keys after each outage of Redis, in which Redis may have lost what the process has
 recorded, and the other processes may have taken it for dead. It records its channels again under the new id, and the
-others remove the old id like that of a dead process.
+others remove the old id like that of a dead process. All ids of a process begin with its
+`wsserver.hub.broker.Broker.node`.
 """
 
 import random
@@ -28,6 +29,7 @@ from wsserver.hub.broker import first_cause
 from wsserver.hub.channel_events import ChannelEvent
 from wsserver.hub.names import PRIVATE
 from wsserver.hub.occupancy import BATCH, MAX_EVENTS, VACATE_DELAY, Tick
+from wsserver.hub.presence import LEAVE_DELAY
 from wsserver.redis import occupancy_scripts as scripts
 from wsserver.redis.encoding import milliseconds
 from wsserver.typing import ChannelName
@@ -52,21 +54,30 @@ class RedisOccupancy:
 
     Args:
         link: the connection to Redis, not started yet.
+        node: the id of this process, with which its ids in Redis begin.
         dead_after: seconds without a `tick` after which a process counts as dead.
         lease: seconds for which only this process sends events after it has called `take`.
     """
 
-    def __init__(self, link: "RedisLink", *, dead_after: float, lease: float) -> None:
+    def __init__(self, link: "RedisLink", node: str, *, dead_after: float, lease: float) -> None:
+        self._node = node
         self._dead_after, self._lease = milliseconds(dead_after), milliseconds(lease)
-        self._update, self._tick, self._forget, self._take, self._accept = (
-            link.script(text) for text in (scripts.UPDATE, scripts.TICK, scripts.FORGET, scripts.TAKE, scripts.ACCEPT)
+        self._update, self._tick, self._forget, self._take, self._accept, self._remove_process = (
+            link.script(text)
+            for text in (
+                *(scripts.UPDATE, scripts.TICK, scripts.FORGET, scripts.TAKE, scripts.ACCEPT),
+                scripts.REMOVE_PROCESS,
+            )
         )
-        self._sender = _new_id()
+        self._sender = self._new_id()
         self.renew()
 
     def renew(self) -> None:
         """Use a new id for this process: Redis may have lost what was recorded under the old one."""
-        self._id, self._is_new = _new_id(), True
+        self._id, self._is_new = self._new_id(), True
+
+    def _new_id(self) -> str:
+        return f"{_prefix(self._node)}{random.getrandbits(64):016x}"
 
     def update(
         self, occupied: Collection[ChannelName], left: Collection[ChannelName]
@@ -101,7 +112,7 @@ class RedisOccupancy:
                 self.renew()
                 return self.tick()
             was_new, self._is_new = self._is_new, False
-            removed = gatherResults([self._remove(node) for node in dead], consumeErrors=True)
+            removed = gatherResults([self._remove(process) for process in dead], consumeErrors=True)
 
             def done(numbers: Sequence[int]) -> Tick:
                 return Tick(not was_new, events, BATCH in (vacated, *numbers))
@@ -110,11 +121,28 @@ class RedisOccupancy:
 
         return self._tick.call(keys, arguments).addCallback(read)
 
-    def _remove(self, node: bytes) -> "Deferred[Any]":
+    def _remove(self, process: bytes, delay: float = VACATE_DELAY) -> "Deferred[Any]":
         """Remove the channels of a dead process: at most `BATCH`; the next `tick` removes more. Return their number."""
         return self._forget.call(
-            [_DEAD, _channels_key(node.decode("ascii")), _COUNTS, _VACATING], (node, milliseconds(VACATE_DELAY), BATCH)
+            [_DEAD, _channels_key(process.decode("ascii")), _COUNTS, _VACATING], (process, milliseconds(delay), BATCH)
         )
+
+    def remove_process(self, node: str) -> "Deferred[Any]":
+        """
+        Remove the channels of a process that died `LEAVE_DELAY` seconds ago, before `tick` finds that it is dead.
+
+        Args:
+            node: the id of the dead process.
+
+        Returns:
+            A Deferred that fires when it is done. It fails as `RedisLink.command` does.
+        """
+
+        def remove(found: Sequence[bytes]) -> "Deferred[Any]":
+            removed = [self._remove(process, VACATE_DELAY - LEAVE_DELAY) for process in found]
+            return gatherResults(removed, consumeErrors=True).addErrback(first_cause)
+
+        return self._remove_process.call([_PROCESSES, _DEAD, _LEASE], (_prefix(node),)).addCallback(remove)
 
     def take(self, limit: int) -> "Deferred[Sequence[ChannelEvent]]":
         """Return the oldest events; none if another process is sending them."""
@@ -129,12 +157,12 @@ class RedisOccupancy:
         self.renew()
 
 
-def _new_id() -> str:
-    return f"{random.getrandbits(64):016x}"
+def _prefix(node: str) -> str:
+    return f"{node}-"
 
 
-def _channels_key(node: str) -> bytes:
-    return f"{_PREFIX}channels:{node}".encode()
+def _channels_key(process: str) -> bytes:
+    return f"{_PREFIX}channels:{process}".encode()
 
 
 def _read_events(found: Sequence[bytes]) -> Sequence[ChannelEvent]:

@@ -4,7 +4,7 @@ The Lua scripts of `wsserver.redis.occupancy`, which names the keys. Redis runs 
 An event is a text: `occupied` or `vacated`, the UNIX time in milliseconds and the channel, separated by colons.
 """
 
-__all__ = ["ACCEPT", "FORGET", "TAKE", "TICK", "UPDATE"]
+__all__ = ["ACCEPT", "FORGET", "REMOVE_PROCESS", "TAKE", "TICK", "UPDATE"]
 
 _NOW = """
 local time = redis.call('TIME')
@@ -90,6 +90,31 @@ call after which a process counts as dead; the TTL of the keys in milliseconds; 
 maximum number of channels to vacate.
 Returns 1 if the process is in the list; up to 10 dead processes, whose channels have to be removed; the number of
 events; the number of vacated channels.
+"""
+
+REMOVE_PROCESS = """
+local function is_dead(id)
+  return string.sub(id, 1, #ARGV[1]) == ARGV[1]
+end
+local found = {}
+for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  if is_dead(id) then
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('SADD', KEYS[2], id)
+    found[#found + 1] = id
+  end
+end
+if is_dead(redis.call('GET', KEYS[3]) or '') then
+  redis.call('DEL', KEYS[3])
+end
+return found
+"""
+"""
+Mark a process as dead before `TICK` finds it, and release its lease.
+
+KEYS: processes; dead; lease.
+ARGV: what the ids of the process begin with.
+Returns its ids, whose channels have to be removed.
 """
 
 FORGET = (

@@ -4,12 +4,15 @@ Presence in Redis: one hash per channel, with the clients of all processes.
 Redis deletes a hash that no process refreshes. So the clients of a killed process do not stay listed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import gatherResults, inlineCallbacks
+
 from wsserver.errors import BrokerDown
+from wsserver.hub.broker import first_cause
 from wsserver.redis import scripts
-from wsserver.redis.encoding import key_of, milliseconds, tag_of
+from wsserver.redis.encoding import PUB, key_of, milliseconds, tag_of
 from wsserver.typing import ChannelName
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ PRESENCE_REFRESH = 30.0
 BATCH = 500
 """Maximum number of clients that one command to Redis adds to or removes from a channel's presence."""
 
+CHANNELS_AT_ONCE = 100
+"""Number of channels from which a dead process's clients are removed at the same time."""
+
 MAX_DEPARTED = 100_000
 """Maximum number of clients to remove later, because Redis was unavailable when they left."""
 
@@ -46,7 +52,9 @@ class RedisPresence:
 
     def __init__(self, link: "RedisLink") -> None:
         self._link = link
-        self._join, self._leave = link.script(scripts.JOIN), link.script(scripts.LEAVE)
+        self._join, self._leave, self._remove_process = (
+            link.script(text) for text in (scripts.JOIN, scripts.LEAVE, scripts.REMOVE_PROCESS)
+        )
         self._present: dict[ChannelName, dict[str, bytes]] = {}
         """Channel -> the clients of this process that are present: client id -> value in the hash."""
         self._departed: dict[tuple[ChannelName, str], None] = {}
@@ -116,6 +124,28 @@ class RedisPresence:
         for channel, present in list(self._present.items()):
             for batch in _batches([part for client in present.items() for part in client], 2 * BATCH):
                 self._store(channel, batch).addErrback(_ignore)
+
+    @inlineCallbacks
+    def remove_process(self, node: bytes) -> Generator[Any, Any, None]:
+        """
+        Remove the clients of a dead process, and publish their leave events.
+
+        Only the channels of this process's clients are searched: on the others, nobody here receives the events. Other
+        processes do the same; each client is removed by the first one.
+
+        Args:
+            node: the id of the dead process.
+
+        Returns:
+            A Deferred that fires when it is done. It fails as `RedisLink.command` does; the dead process's clients then
+            leave without events.
+        """
+        for channels in _batches(list(self._present), CHANNELS_AT_ONCE):
+            calls = [
+                self._remove_process.call([key_of("presence", tag)], (node + b" ", PUB + tag))
+                for tag in map(tag_of, channels)
+            ]
+            yield gatherResults(calls, consumeErrors=True).addErrback(first_cause)
 
     def _store(self, channel: ChannelName, pairs: list[Any]) -> "Deferred[Any]":
         return self._join.call([key_of("presence", tag_of(channel))], (milliseconds(PRESENCE_TTL), *pairs))

@@ -5,7 +5,7 @@ All keys of one call have the same hash tag: the part in braces of `wsserver:met
 of a Redis Cluster (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
 """
 
-__all__ = ["HEARTBEAT", "JOIN", "LEAVE", "PUBLISH", "READ"]
+__all__ = ["HEARTBEAT", "JOIN", "LEAVE", "PUBLISH", "READ", "REMOVE_PROCESS"]
 
 # The beginning of PUBLISH and READ: it reads the stream's metadata, and defines the function `begin`. If the stream has
 # another dataset_id than Redis has now, Redis may have lost data, or another Redis has become the master. The stream
@@ -136,6 +136,26 @@ Remove clients from a channel's presence.
 
 KEYS: the presence hash.
 ARGV: the client ids.
+Returns the number of clients that were removed.
+"""
+
+REMOVE_PROCESS = """
+local found, removed = redis.call('HGETALL', KEYS[1]), 0
+for i = 1, #found, 2 do
+  local value = found[i + 1]
+  if string.sub(value, 1, #ARGV[1]) == ARGV[1] then
+    redis.call('HDEL', KEYS[1], found[i])
+    redis.call('PUBLISH', ARGV[2], 'l:' .. string.sub(value, #ARGV[1] + 1))
+    removed = removed + 1
+  end
+end
+return removed
+"""
+"""
+Remove the clients of a dead process from a channel's presence, and publish their leave events.
+
+KEYS: the presence hash.
+ARGV: what the values of these clients begin with: the process's id and a space; the Redis channel of the events.
 Returns the number of clients that were removed.
 """
 

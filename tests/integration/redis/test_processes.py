@@ -4,9 +4,9 @@ import json
 from http.client import HTTPConnection
 
 import pytest
+from centrifuge_peer import CentrifugePeer
 from events import Events
 from http_api import api
-from peers import TEXT
 from server_process import RedisProcess
 from waiting import TIMEOUT, wait_until
 
@@ -31,31 +31,6 @@ def two(started):
     return lambda: (started(), started())
 
 
-class Centrifuge:
-    """A client of the Centrifuge protocol."""
-
-    def __init__(self, server):
-        self.peer = server.open("/connection/websocket")
-        self._number = 0
-        self.client = self.ask("connect", {})["client"]
-
-    def ask(self, method, parameters):
-        """Send a command; return its result."""
-        self._number += 1
-        self.peer.send_frame(TEXT, json.dumps({"id": self._number, method: parameters}).encode())
-        while True:
-            got = self.read()
-            if got.get("id") == self._number:
-                return got[method]
-
-    def read(self):
-        """Read a reply or a push."""
-        while True:
-            for line in self.peer.read_frame().payload.decode().split("\n"):
-                if line != "{}":
-                    return json.loads(line)
-
-
 class TwoProcessesTests:
     """Each change at one process reaches the other process."""
 
@@ -64,20 +39,20 @@ class TwoProcessesTests:
         one, other = two()
         with other.open("/ws?channel=foo") as raw, other.connect() as peer:
             events = Events(peer, "/sse?channel=foo")
-            sdk = Centrifuge(other)
+            sdk = CentrifugePeer(other.port)
             sdk.ask("subscribe", {"channel": "foo"})
             api(one, "publish", {"channel": "foo", "data": "hello"})
             assert raw.read_frame().payload == b"hello"
             assert events.read() == ("message", b"hello")
             push = sdk.read()["push"]
             assert (push["channel"], push["pub"]["data"], push["pub"]["offset"]) == ("foo", "hello", 1)
-            Centrifuge(one).ask("publish", {"channel": "foo", "data": {"n": 1}})
+            CentrifugePeer(one.port).ask("publish", {"channel": "foo", "data": {"n": 1}})
             assert raw.read_frame().payload == b'{"n": 1}'
             assert sdk.read()["push"]["pub"]["data"] == {"n": 1}
 
     def test_presence_join_and_leave_are_the_same_at_both(self, two):
         one, other = two()
-        first, second = Centrifuge(one), Centrifuge(other)
+        first, second = CentrifugePeer(one.port), CentrifugePeer(other.port)
         first.ask("subscribe", {"channel": "foo", "join_leave": True})
         second.ask("subscribe", {"channel": "foo"})
         wait_until(
@@ -93,7 +68,7 @@ class TwoProcessesTests:
 
     def test_the_api_of_one_lists_unsubscribes_and_disconnects_clients_of_the_other(self, two):
         one, other = two()
-        first, second = Centrifuge(one), Centrifuge(other)
+        first, second = CentrifugePeer(one.port), CentrifugePeer(other.port)
         second.ask("subscribe", {"channel": "foo"})
         known = api(one, "connections", {})[1]["result"]["connections"]
         assert set(known) == {first.client, second.client}
@@ -164,7 +139,7 @@ class KilledProcessTests:
     def test_the_presence_and_the_node_of_a_killed_process_expire(self, two):
         """The clients of the other process stay present."""
         one, other = two()
-        first, second = Centrifuge(one), Centrifuge(other)
+        first, second = CentrifugePeer(one.port), CentrifugePeer(other.port)
         first.ask("subscribe", {"channel": "foo"})
         second.ask("subscribe", {"channel": "foo"})
 
@@ -179,7 +154,7 @@ class KilledProcessTests:
     def test_presence_is_registered_again_after_redis_lost_its_data(self, redis, started):
         # With history, Redis's new epoch would make every subscription start over, and so register its presence.
         one = started("--history-size", "0")
-        first = Centrifuge(one)
+        first = CentrifugePeer(one.port)
         first.ask("subscribe", {"channel": "foo"})
         redis.kill()
         redis.start()

@@ -44,10 +44,10 @@ def survey(bus, clock):
     return Survey(bus, clock, {"add": lambda sent: sent["a"] + 1, "none": lambda _: None, "fail": lambda _: 1 / 0})
 
 
-def ask(survey, *arguments):
+def ask(survey, *arguments, **options):
     """Send a request; return the list that its result is appended to."""
     found = []
-    survey.ask(*arguments).addBoth(found.append)
+    survey.ask(*arguments, **options).addBoth(found.append)
     return found
 
 
@@ -71,6 +71,11 @@ class AskTests:
         assert found == []
         answer(survey, bus, "other", 3)
         assert found == [[2, 3]]
+
+    def test_does_not_wait_for_a_process_that_has_died(self, survey, bus):
+        found = ask(survey, "add", {"a": 1}, dead="other")
+        answer(survey, bus, "me", 2)
+        assert found == [[2]]
 
     def test_leaves_out_answers_that_are_none_and_counts_each_process_once(self, survey, bus):
         found = ask(survey, "add", {"a": 1})

@@ -4,7 +4,16 @@ import pytest
 from twisted.internet.task import Clock
 
 from wsserver.process.collection import ANSWER_TIMEOUT, Collector
-from wsserver.process.group import ABORT_TIMEOUT, BEAT, HANGS_AFTER, REPLACED_AFTER, START_TIMEOUT, Group
+from wsserver.process.group import (
+    ABORT_TIMEOUT,
+    BEAT,
+    DEATH_REPORT_DELAY,
+    FINISHED,
+    HANGS_AFTER,
+    REPLACED_AFTER,
+    START_TIMEOUT,
+    Group,
+)
 from wsserver.process.rolling import READY_TIMEOUT, RollingRestart
 
 LEAVE_TIMEOUT = 40.0
@@ -51,7 +60,7 @@ class Supervised:
         self.group.received(worker, {"type": kind, **more})
 
     def serve(self, worker):
-        self.say(worker, "serving")
+        self.say(worker, "serving", node=f"node-{self.workers.index(worker)}")
         self.say(worker, "ready")
 
     def exit(self, worker, how="signal SIGKILL"):
@@ -159,6 +168,43 @@ class ExitTests:
             supervised.exit(worker)
         supervised.serve(supervised.workers[2])
         assert supervised.workers[2].process.types() == ["substitute"]
+
+    def test_another_worker_reports_the_death_once_the_clients_have_had_time_to_reconnect(self):
+        supervised = Supervised(3)
+        first, second, third = supervised.workers
+        supervised.exit(first)
+        supervised.clock.advance(DEATH_REPORT_DELAY - 0.1)
+        assert "died" not in second.process.types()
+        supervised.clock.advance(0.1)
+        assert {"type": "died", "node": first.node} in second.process.sent
+        assert "died" not in third.process.types()
+
+    def test_the_death_of_all_workers_is_reported_by_the_first_that_accepts_connections(self):
+        supervised = Supervised()
+        dead = supervised.workers[:2]
+        for worker in dead:
+            supervised.exit(worker)
+        supervised.clock.advance(DEATH_REPORT_DELAY)
+        new = supervised.workers[2]
+        assert new.process.sent == []
+        supervised.serve(new)
+        reports = [message for message in new.process.sent if message["type"] == "died"]
+        assert {report["node"] for report in reports} == {worker.node for worker in dead}
+
+    def test_no_death_is_reported_if_a_worker_has_closed_its_connections(self):
+        supervised = Supervised()
+        first, second = supervised.workers
+        supervised.group.leave(first)
+        supervised.exit(first, FINISHED)
+        supervised.clock.advance(DEATH_REPORT_DELAY)
+        assert "died" not in second.process.types()
+
+    def test_the_death_of_a_worker_that_has_not_accepted_connections_is_not_reported(self):
+        supervised = Supervised()
+        supervised.exit(supervised.workers[0])
+        supervised.exit(supervised.workers[2])
+        supervised.clock.advance(DEATH_REPORT_DELAY)
+        assert supervised.workers[1].process.types().count("died") == 1
 
     def test_a_worker_that_leaves_by_itself_is_replaced_before_it_exits(self):
         supervised = Supervised()

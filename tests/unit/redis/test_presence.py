@@ -37,6 +37,10 @@ class FakeLink:
         stored = self.hashes.setdefault(key.decode(), {})
         if text == scripts.JOIN:
             stored.update(zip(arguments[1::2], arguments[2::2], strict=True))
+        elif text == scripts.REMOVE_PROCESS:
+            self.hashes[key.decode()] = {
+                client: value for client, value in stored.items() if not value.startswith(arguments[0])
+            }
         else:
             for client in arguments:
                 stored.pop(client, None)
@@ -148,3 +152,34 @@ class RedisPresenceTests:
         link.up = True
         store.refresh()
         assert listed(link) == ["c"]
+
+    def test_removes_the_clients_of_a_dead_process_from_the_channels_of_this_process(self, link, store):
+        store.add("foo", "a", b"node a")
+        store.add("foo", "b", b"node b")
+        link.hashes["wsserver:presence:{foo}"]["c"] = b"dead c"
+        link.hashes["wsserver:presence:{bar}"] = {"d": b"dead d"}
+        store.remove_process(b"dead")
+        assert listed(link) == ["a", "b"]
+        assert link.calls[-1] == (
+            scripts.REMOVE_PROCESS,
+            b"wsserver:presence:{foo}",
+            (b"dead ", b"wsserver:pub:{foo}"),
+        )
+        assert listed(link, "bar") == ["d"]
+
+    def test_searches_some_channels_at_a_time_for_the_clients_of_a_dead_process(self, link, store, monkeypatch):
+        monkeypatch.setattr(presence, "CHANNELS_AT_ONCE", 2)
+        for channel in ("a", "b", "c"):
+            store.add(channel, "x", b"node x")
+        del link.calls[:]
+        link.unanswered = waiting = Deferred()
+        done = store.remove_process(b"dead")
+        assert len(link.calls) == 2
+        waiting.callback(0)
+        assert len(link.calls) == 3
+        assert done.called
+
+    def test_removing_a_dead_process_fails_with_broker_down_while_redis_is_unavailable(self, link, store):
+        store.add("foo", "a", b"node a")
+        link.up = False
+        assert failed(store.remove_process(b"dead"))
