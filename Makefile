@@ -5,8 +5,8 @@ BIN = $(VENV)/bin
 PORT ?= 8080
 REPORTS = reports
 
-# Independent suites, the longest first: two run at a time.
-SUITES = integration unit packaging unit-python browser compliance-quick chaos-quick
+# Independent suites, the longest first: three run at a time, because real processes wait more than they compute.
+SUITES = integration-processes integration browser unit unit-python packaging compliance-quick chaos-quick
 
 .PHONY: headers serve test lint format docs compliance chaos soak connections threats threats-quick sdk system bench fuzz fuzz-sockets fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
 
@@ -49,7 +49,7 @@ system:
 test: $(VENV)/installed system
 	rm -rf $(REPORTS)/coverage && mkdir -p $(REPORTS)/coverage
 	$(BIN)/wsserver version | grep compiled
-	$(MAKE) --jobs 2 --output-sync=target --no-print-directory $(SUITES)
+	$(MAKE) --jobs 3 --output-sync=target --no-print-directory $(SUITES)
 	$(MAKE) --no-print-directory threats-quick
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
@@ -61,13 +61,19 @@ $(SUITES): $(VENV)/installed system
 unit:
 	$(COVERED) tests/unit tests/compliance tests/differential tests/fuzz tests/sdk
 
-# The same behaviour without the compiled part.
+# The same behaviour without the compiled part. tests/fuzz compares both anyway.
 unit-python:
-	WSSERVER_PUREPYTHON=1 $(COVERED) tests/unit tests/differential tests/fuzz
+	WSSERVER_PUREPYTHON=1 $(COVERED) tests/unit/endpoints tests/unit/hub tests/unit/web tests/unit/wire
 	WSSERVER_PUREPYTHON=1 $(COVERED) tests/integration -m kernel
 
+PROCESSES = $(addprefix tests/integration/,auth cli docs process redis)
+
 integration:
-	$(COVERED) --reactor=default tests/integration tests/benchmarks
+	$(COVERED) --reactor=default $(addprefix --ignore=,$(PROCESSES)) tests/integration tests/benchmarks
+
+# Those that start programs and wait for them.
+integration-processes:
+	$(COVERED) --reactor=default $(PROCESSES)
 
 packaging:
 	$(COVERED) tests/packaging
