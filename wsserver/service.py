@@ -254,13 +254,13 @@ class WebSocketService(Service):
             max_head=settings.max_request_head,
             max_body=settings.max_request_body,
         )
-        self._exposition: Exposition | None = self._metrics(api) if settings.metrics == "on" else None
-        self.admin: FrontendFactory | None = self._serve_metrics(api, paths, probes, cross_origin)
-        """The frontend of the admin endpoint; None if its paths are on the public port."""
         self._listeners = make_listeners(settings, reactor, inherited)
         self._renewal = CertificateWatch(
             [one.certificates for one in self._listeners if one.certificates is not None], reactor
         )
+        self._exposition: Exposition | None = self._metrics(api) if settings.metrics == "on" else None
+        self.admin: FrontendFactory | None = self._serve_metrics(api, paths, probes, cross_origin)
+        """The frontend of the admin endpoint; None if its paths are on the public port."""
         self._parts = Parts(
             connections=self.connections,
             hub=self.hub,
@@ -351,6 +351,8 @@ class WebSocketService(Service):
             getattr(self.hooks, "queues", {}),
             self._occupancy,
             self.problem,
+            lambda: self._poller.sum_queued() if self._poller is not None else 0,
+            self._renewal.expiries,
         )
         check = check_method if self.settings.admin_listen else public_check(api)
         return Exposition(make_registry(sources), check, lambda: self.group)

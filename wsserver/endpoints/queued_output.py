@@ -37,6 +37,11 @@ class QueuedOutput:
     _queue_deadline: Any = None
     """The deadline of the oldest message in the send queue that must not be dropped; None if there is none."""
 
+    @property
+    def queued(self) -> int:
+        """Size of the send queue, in bytes; what the transport has queued is not part of it."""
+        return 0 if self._send_queue is None else self._send_queue.size
+
     # Implemented by the subclass.
 
     def close(self, code: int, reason: str) -> None:

@@ -239,7 +239,7 @@ class RecoveringSubscriber(StreamReader):
         rewind: maximum number of earlier publications to deliver if there is no position to recover from.
     """
 
-    __slots__ = ("behind", "budget", "limit", "lost_plain", "reading", "rewind", "subscriber")
+    __slots__ = ("behind", "budget", "is_counted", "limit", "lost_plain", "reading", "rewind", "subscriber")
 
     def __init__(
         self,
@@ -260,6 +260,8 @@ class RecoveringSubscriber(StreamReader):
         """Whether a page is being read from the broker. It may be the last page, so new publications are buffered."""
         self.lost_plain = False
         """Whether publications without an offset were dropped while the subscriber recovered."""
+        self.is_counted = False
+        """Whether `Recovery.outcomes` contains the recovery, or must not, because there is only a rewind."""
 
     def receive(self, item: Publication | PresenceEvent) -> None:
         """Buffer a publication or presence event until the recovery ends, unless a later page will contain it."""

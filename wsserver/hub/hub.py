@@ -102,6 +102,11 @@ class Hub:
         """Number of gaps that could not be closed, so that subscribers were notified of missing publications."""
         return self._recovery.gaps
 
+    @property
+    def recoveries(self) -> dict[str, int]:
+        """`yes` -> number of subscribers that recovered everything that they had missed; `no` -> that could not."""
+        return self._recovery.outcomes
+
     def change_rules(self, rules: Rules) -> None:
         """
         Replace the rules of all channels.
@@ -177,6 +182,7 @@ class Hub:
             state.add(subscriber)
         elif state.confirmed and state.is_at_top(since) and not rewinds:
             state.add(subscriber)
+            self.recoveries["yes"] += since is not None
             return Joined(state.position, recovered=since is not None)
         else:
             state.recovering[subscriber] = RecoveringSubscriber(subscriber, budget, limit, rewind)

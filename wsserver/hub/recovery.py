@@ -87,6 +87,11 @@ class Recovery:
         Number of gaps that could not be closed, so that subscribers were notified. A client that cannot recover because
         it was away for too long does not count, because the server has lost nothing.
         """
+        self.outcomes = {"yes": 0, "no": 0}
+        """
+        Number of subscribers that requested a recovery, once its outcome is known: `yes` if the stream had everything
+        that they had missed, `no` otherwise.
+        """
         self._channels = channels
         self._broker = broker
         self._rules = rules
@@ -115,6 +120,7 @@ class Recovery:
         recovering = state.recovering.get(subscriber)
         if recovering is None:
             return Joined(None)
+        recovering.is_counted = since is None
         if since is None and recovering.rewind.count and recovering.budget is None:
             return self._rewind(state, recovering)
         top = state.position
@@ -218,6 +224,8 @@ class Recovery:
             recovering.pause(since)
             return Joined(since, recovered=True, behind=True)
         recovered = since is not None and page.end_after(since) == page.position
+        if since is not None:
+            self._count(recovering, recovered=recovered)
         if not recovered and recovering.rewind.count:
             return self._rewind(state, recovering) if recovering.budget is None else _begin_rewind(page, recovering)
         behind = not self._finish(state, recovering, page.position, waited=waited)
@@ -229,6 +237,8 @@ class Recovery:
             return Joined(None)
         assert recovering.position is not None
         end = page.end_after(recovering.rewind.begin_of(page, recovering.position))
+        if end is None or end == page.position:
+            self._count(recovering, recovered=end is not None)
         if end is None and recovering.rewind.count:
             return _begin_rewind(page, recovering)
         if end is None:
@@ -238,6 +248,12 @@ class Recovery:
             recovering.pause(end)
             return Joined(end, publications, recovered=True, behind=True)
         return Joined(end, publications, recovered=True, behind=not self._finish(state, recovering, end))
+
+    def _count(self, recovering: RecoveringSubscriber, *, recovered: bool) -> None:
+        """Count the outcome of a recovery, once for each subscriber."""
+        if not recovering.is_counted:
+            recovering.is_counted = True
+            self.outcomes["yes" if recovered else "no"] += 1
 
     def _finish(
         self, state: ChannelState, recovering: RecoveringSubscriber, position: Position, *, waited: bool = True

@@ -95,6 +95,11 @@ class SendQueue:
         self._numbers = count()
 
     @property
+    def size(self) -> int:
+        """The size of the queue in bytes, as it is compared with the limit."""
+        return self._weight
+
+    @property
     def full(self) -> bool:
         """Whether the queue exceeds its limit, even after `add` has dropped everything that may be dropped."""
         return self._weight > self._limit

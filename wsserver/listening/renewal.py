@@ -63,14 +63,17 @@ class CertificateSource:
         self._problem: tuple[str, float] | None = None
         """Why the changed files cannot be used, and since when; None if they can."""
         self._is_reported = False
-        self.creator = ConnectionCreator(load().context)
+        loaded = load()
+        self.expires = loaded.expires
+        """When the first of the certificates in use expires."""
+        self.creator = ConnectionCreator(loaded.context)
         """Creates the TLS connections, always with the newest certificates."""
 
     def take(self, other: "CertificateSource") -> None:
         """Use the files of another source, and the certificates that it has read from them."""
         self.name, self.files, self.load, self.state = other.name, other.files, other.load, other.state
         self._seen, self._problem, self._is_reported = self.state, None, False
-        self.creator.context = other.creator.context
+        self.creator.context, self.expires = other.creator.context, other.expires
 
     def check(self, now: float) -> None:
         """
@@ -93,7 +96,7 @@ class CertificateSource:
             self._report(str(error), now)
             return
         self.state, self._problem, self._is_reported = found, None, False
-        self.creator.context = loaded.context
+        self.creator.context, self.expires = loaded.context, loaded.expires
         line = f"certificate renewed file={json.dumps(self.name)} expires={loaded.expires:%Y-%m-%d}"
         _log.info(LINE, line=line, file=self.name, expires=str(loaded.expires))
 
@@ -131,6 +134,13 @@ class CertificateWatch:
         self._sources = list(dict.fromkeys(sources))
         self._reactor: Any = reactor
         self._timer: IDelayedCall | None = None
+
+    def expiries(self) -> dict[str, float]:
+        """Return file or directory of certificates in use -> the UNIX time at which the first of them expires."""
+        found: dict[str, float] = {}
+        for source in self._sources:
+            found[source.name] = min(source.expires.timestamp(), found.get(source.name, float("inf")))
+        return found
 
     def start(self) -> None:
         """Start to look at the files; do nothing if there are none, or the watch is running."""

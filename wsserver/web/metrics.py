@@ -6,6 +6,7 @@ The server counts with plain integers (`wsserver.wire.counters`), which are read
 
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,13 +21,14 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from wsserver import __version__
+from wsserver.endpoints.queued_output import QueuedOutput
 from wsserver.hooks.requester import HookQueue
 from wsserver.hub.hub import Hub
 from wsserver.hub.occupancy_reporter import OccupancyReporter
 from wsserver.wire import frames
 from wsserver.wire.connections import ConnectionSet
-from wsserver.wire.counters import Counters, Histogram
-from wsserver.wire.fastpath import sum_messages
+from wsserver.wire.counters import Counters, Histogram, Traffic
+from wsserver.wire.fastpath import FastPath, sum_messages
 from wsserver.wire.frontend import FrontendFactory
 
 __all__ = ["METRICS", "PREFIX", "Metric", "Sources", "make_registry"]
@@ -49,18 +51,29 @@ class Sources:
     occupancy: OccupancyReporter | None
     find_problem: Callable[[], str | None]
     """Returns why `/ready` answers 503; None if it answers 200."""
-    messages: tuple[int, int, int, int] = field(default=(0, 0, 0, 0), init=False)
-    """Messages and bytes received, then messages and bytes sent; read once for all metrics."""
+    sum_queued: Callable[[], int]
+    """Returns how many bytes the transports of all connections have queued."""
+    expiries: Callable[[], Mapping[str, float]]
+    """Returns file of a certificate -> the UNIX time at which it expires."""
+    traffic: Mapping[str, Traffic] = field(default_factory=dict, init=False)
+    """Transport -> the messages of all its connections, open and closed; read once for all metrics."""
+    queued: int = field(default=0, init=False)
+    """Bytes that are queued for clients; read once for all metrics."""
 
-    def sum_messages(self) -> None:
-        """Read the counters of all connections, open and closed."""
-        counters, found = self.counters, sum_messages(list(self.connections))
-        self.messages = (
-            counters.messages_in + found[0],
-            counters.bytes_in + found[1],
-            counters.messages_out + found[2],
-            counters.bytes_out + found[3],
-        )
+    def read_connections(self) -> None:
+        """Read the counters and the send queues of all connections."""
+        traffic, queued = defaultdict[str, Traffic](Traffic), self.sum_queued()
+        for transport, closed in self.counters.traffic.items():
+            traffic[transport].add(closed)
+        connections = list(self.connections)
+        traffic["websocket"].add_numbers(*sum_messages(connections))
+        for one in connections:
+            if isinstance(one, QueuedOutput):
+                queued += one.queued
+                if not isinstance(one, FastPath):
+                    stream: Any = one
+                    traffic[stream.transport_name].add(stream)
+        self.traffic, self.queued = traffic, queued
 
 
 _Number = int | float
@@ -126,6 +139,10 @@ def _of_broker(name: str) -> Callable[[Sources], Mapping[tuple[()], _Number]]:
 def _of_occupancy(name: str) -> Callable[[Sources], Mapping[tuple[()], _Number]]:
     """Return a function that reads a counter of the channel events, or no value if the backend receives no events."""
     return lambda sources: {} if sources.occupancy is None else {(): sources.occupancy.metrics()[name]}
+
+
+def _of_traffic(name: str) -> Callable[[Sources], Mapping[str, int]]:
+    return lambda sources: {transport: getattr(one, name) for transport, one in sources.traffic.items()}
 
 
 def _describe_build(_: Sources) -> Mapping[tuple[str, str, str], int]:
@@ -201,6 +218,13 @@ METRICS: Final = (
         lambda sources: sources.counters.tls_handshakes_failed,
     ),
     Metric(
+        "certificate_expiry_timestamp_seconds",
+        "gauge",
+        "UNIX time at which the certificate in use expires, by its file; missing without TLS.",
+        lambda sources: sources.expiries(),
+        ("certificate",),
+    ),
+    Metric(
         "limit_hits_total",
         "counter",
         "How often a limit took effect, by the option that sets it.",
@@ -223,21 +247,30 @@ METRICS: Final = (
     Metric(
         "messages_received_total",
         "counter",
-        "WebSocket messages received.",
-        lambda sources: sources.messages[0],
+        "Messages received from clients.",
+        _of_traffic("messages_in"),
+        ("transport",),
     ),
     Metric(
         "received_bytes_total",
         "counter",
         "Size of the payloads of these messages, after decompression.",
-        lambda sources: sources.messages[1],
+        _of_traffic("bytes_in"),
+        ("transport",),
     ),
-    Metric("messages_sent_total", "counter", "WebSocket messages sent.", lambda sources: sources.messages[2]),
+    Metric("messages_sent_total", "counter", "Messages sent to clients.", _of_traffic("messages_out"), ("transport",)),
     Metric(
         "sent_bytes_total",
         "counter",
         "Size of the payloads of these messages, before compression.",
-        lambda sources: sources.messages[3],
+        _of_traffic("bytes_out"),
+        ("transport",),
+    ),
+    Metric(
+        "send_queue_bytes",
+        "gauge",
+        "Bytes queued for clients that do not read fast enough; see --max-queued-bytes.",
+        lambda sources: sources.queued,
     ),
     # HTTP.
     Metric(
@@ -287,6 +320,13 @@ METRICS: Final = (
         "counter",
         "Gaps in channels of which subscribers were notified, because publications were lost.",
         lambda sources: sources.hub.gaps,
+    ),
+    Metric(
+        "recover_total",
+        "counter",
+        "Subscribers that returned, by whether the history had everything that they missed.",
+        lambda sources: sources.hub.recoveries,
+        ("recovered",),
     ),
     # Redis.
     Metric(
@@ -352,7 +392,7 @@ class _ServerCollector(Collector):
 
     def collect(self) -> Iterable[Family]:
         """Yield the server's metrics with their current values."""
-        self._sources.sum_messages()
+        self._sources.read_connections()
         return [metric.collect(self._sources) for metric in METRICS]
 
 

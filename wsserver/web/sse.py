@@ -150,6 +150,9 @@ class _Stream(RawSubscription, Output):
 
     sends_event_ids = True
 
+    transport_name = "sse"
+    """The name of the transport in the metrics."""
+
     def __init__(self, resource: SSE, request: Request, admitted: Admitted, caller: Caller) -> None:
         super().__init__()
         self.hub = resource.hub
@@ -189,7 +192,7 @@ class _Stream(RawSubscription, Output):
         request.write(b": listening\n%s\n" % write_retry())
         # Everything after the head is written to the transport directly, as the fan-out does.
         self.transport = cast(PageRequest, request).channel.transport
-        self._counters.opened["sse"] += 1
+        self._counters.opened[self.transport_name] += 1
         self._schedule_ping()
         self._connections.add(self)
         self.start()
@@ -250,7 +253,8 @@ class _Stream(RawSubscription, Output):
         if self._ping is not None:
             self._ping.cancel()
             self._ping = None
-            self._counters.close("sse", code, "peer" if (code, reason) == CLOSED else "server")
+            self._counters.close(self.transport_name, code, "peer" if (code, reason) == CLOSED else "server")
+            self._counters.traffic[self.transport_name].move(self)
         self.unsubscribe(code, reason)
 
     # The interface of `RawSubscription`.
@@ -277,8 +281,10 @@ class _Stream(RawSubscription, Output):
         notice = rewound_notice(channel)
         return self._chunk(_event(notice, b"rewound", event_id)), len(notice)
 
-    def _send(self, frames: bytes, count: int, size: int) -> None:  # noqa: ARG002
+    def _send(self, frames: bytes, count: int, size: int) -> None:
         if not self._is_over and self.transport is not None:
+            self.messages_out += count
+            self.bytes_out += size
             self.transport.write(frames)
 
     def _chunk(self, event: bytes) -> bytes:

@@ -368,6 +368,7 @@ cdef class Output:
 
     cdef public object transport
     cdef public bint _writable
+    cdef public uint64_t messages_in, bytes_in, messages_out, bytes_out
 
     cdef write(self, bytes data):
         write_to(self.transport, data)
@@ -380,7 +381,6 @@ cdef class FastPath(Output):
     cdef public bint _plain, _compressed, _metered
     cdef public Py_ssize_t _limit, _compress_from
     cdef public object _partial, autoPingTimeoutCall
-    cdef public uint64_t messages_in, bytes_in, messages_out, bytes_out
     cdef bint corked
     """Whether frames are collected. The first one is kept in `first_frame`; a list, `corked_frames`, replaces it."""
     cdef bytes first_frame
@@ -787,8 +787,8 @@ def write_all(list subscribers not None, bytes frames not None, uint64_t count, 
             if connection.state != OPEN or connection.corked:
                 others.append(one)
                 continue
-            connection.messages_out += count
-            connection.bytes_out += size
+        (<Output>it).messages_out += count
+        (<Output>it).bytes_out += size
         try:
             (<Output>it).write(frames)
         except Exception:

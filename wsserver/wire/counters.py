@@ -2,11 +2,12 @@
 
 from bisect import bisect_left
 from collections import defaultdict
+from typing import Protocol
 
 from wsserver import centrifugecodes
 from wsserver.closecodes import CloseCode
 
-__all__ = ["Counters", "Histogram", "show_code"]
+__all__ = ["Counters", "Histogram", "Traffic", "show_code"]
 
 _KNOWN_CODES = frozenset(map(int, CloseCode)) | {
     one.code for one in vars(centrifugecodes).values() if isinstance(one, centrifugecodes.Disconnect)
@@ -45,25 +46,56 @@ class Histogram:
         self.total += seconds
 
 
+class HasTraffic(Protocol):
+    """A connection that counts its messages; `wsserver.wire.fastpath.Output` says what the attributes mean."""
+
+    messages_in: int
+    bytes_in: int
+    messages_out: int
+    bytes_out: int
+
+
+class Traffic:
+    """Messages received and sent, and the size of their payloads in bytes."""
+
+    __slots__ = ("bytes_in", "bytes_out", "messages_in", "messages_out")
+
+    def __init__(self) -> None:
+        self.messages_in = self.bytes_in = self.messages_out = self.bytes_out = 0
+
+    def add(self, other: HasTraffic) -> None:
+        """Add the messages of a connection, or of many."""
+        self.add_numbers(other.messages_in, other.bytes_in, other.messages_out, other.bytes_out)
+
+    def add_numbers(self, messages_in: int, bytes_in: int, messages_out: int, bytes_out: int) -> None:
+        """Add numbers of messages and bytes received, and sent."""
+        self.messages_in += messages_in
+        self.bytes_in += bytes_in
+        self.messages_out += messages_out
+        self.bytes_out += bytes_out
+
+    def move(self, connection: HasTraffic) -> None:
+        """Add the messages of a connection, and set its own counters to 0, so that they are not added again."""
+        self.add(connection)
+        connection.messages_in = connection.bytes_in = connection.messages_out = connection.bytes_out = 0
+
+
 class Counters:
     """What one server process has counted since it started. Incrementing an integer is the only cost on a hot path."""
 
     __slots__ = (
         "broadcasts",
-        "bytes_in",
-        "bytes_out",
         "calls",
         "disconnects",
         "handshakes",
         "lag",
         "limits",
-        "messages_in",
-        "messages_out",
         "opened",
         "pings",
         "refusals",
         "requests",
         "tls_handshakes_failed",
+        "traffic",
     )
 
     def __init__(self) -> None:
@@ -76,8 +108,8 @@ class Counters:
         """Transport of a client, such as `websocket` -> number of its connections that have opened."""
         self.disconnects: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         """Transport, code (`show_code`) and side that closed first -> number of connections that have closed."""
-        self.messages_in = self.bytes_in = self.messages_out = self.bytes_out = 0
-        """Messages of closed WebSocket connections, and the size of their payloads. Open connections have their own."""
+        self.traffic: defaultdict[str, Traffic] = defaultdict(Traffic)
+        """Transport -> the messages of its closed connections. Open connections have their own counters."""
         self.requests: defaultdict[int, int] = defaultdict(int)
         """Status of a response -> number of answered HTTP requests, without the refused ones."""
         self.calls: defaultdict[tuple[str, int], int] = defaultdict(int)

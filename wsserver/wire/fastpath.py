@@ -52,7 +52,7 @@ class PyOutput:
     """
     Base class of what publications are written to: WebSocket connections and endless HTTP responses.
 
-    The subclass sets both attributes.
+    The subclass sets `transport` and `_writable`, and counts the messages that `write_all` does not write.
     """
 
     transport: Any = None
@@ -60,6 +60,8 @@ class PyOutput:
     def __init__(self) -> None:
         self._writable = False
         """Whether publications may be written to `transport` at once; read by `write_all`."""
+        self.messages_in = self.bytes_in = self.messages_out = self.bytes_out = 0
+        """Number of messages received, and the size of their payloads in bytes; the same for messages sent."""
 
 
 class PyFastPath(PyOutput):
@@ -100,12 +102,12 @@ class PyFastPath(PyOutput):
 
     def __init__(self) -> None:
         """Set the attributes that every message uses, on the instance: reading them from the class is slower."""
+        super().__init__()
         self.state = CONNECTING
         self._plain = self._compressed = False
         """Whether data frames may bypass the state machine; whether permessage-deflate was negotiated."""
         self._metered = False
         """Whether `_frames_allowed` limits the frames of a turn, because of compression or a rate."""
-        self._writable = False
         self._compress_from = 0
         """Minimum size in bytes of a payload that is sent compressed."""
         self._limit = self.maxMessagePayloadSize
@@ -114,8 +116,6 @@ class PyFastPath(PyOutput):
         self._partial: Partial | None = None
         """A data frame that has not arrived completely and is valid so far."""
         self.autoPingTimeoutCall: Any = None
-        self.messages_in = self.bytes_in = self.messages_out = self.bytes_out = 0
-        """Number of messages received, and the size of their payloads in bytes; the same for messages sent."""
 
     def dataReceived(self, data: bytes) -> None:
         """Process bytes from the transport, then send the frames that this has produced in one write."""
@@ -294,12 +294,13 @@ def py_write_all(
         if not isinstance(connection, Output) or not connection._writable:  # noqa: SLF001 (of this module)
             others.append(one)
             continue
-        if isinstance(connection, FastPath):
-            if connection.state != OPEN or connection._cork is not None:  # noqa: SLF001
-                others.append(one)
-                continue
-            connection.messages_out += count
-            connection.bytes_out += size
+        if isinstance(connection, FastPath) and (
+            connection.state != OPEN or connection._cork is not None  # noqa: SLF001
+        ):
+            others.append(one)
+            continue
+        connection.messages_out += count
+        connection.bytes_out += size
         try:
             connection.transport.write(frames)
         except Exception:

@@ -203,6 +203,11 @@ class Poller:
         self._epoll.close()
         self._watched.clear()
 
+    def sum_queued(self) -> int:
+        """Return how many bytes are queued for all peers, because the kernel has not accepted them."""
+        # Only connections with a queue are watched for writing. Not everything that is watched is a connection.
+        return sum(getattr(one, "queued", 0) for one in self._watched.values() if one.watched & OUT)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 

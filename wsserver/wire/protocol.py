@@ -415,10 +415,7 @@ class ServerProtocol(SlowPath, OpeningHandshake):
     def _count_closed(self) -> None:
         counters = self.factory.counters
         counters.close("websocket", self._end_code(), self._closing_side())
-        counters.messages_in += self.messages_in
-        counters.bytes_in += self.bytes_in
-        counters.messages_out += self.messages_out
-        counters.bytes_out += self.bytes_out
+        counters.traffic["websocket"].add(self)
 
     def _closing_side(self) -> str:
         """Return which side sent the first Close frame: `server` or `peer`; `none` without one."""

@@ -1,5 +1,6 @@
 """The metrics, the dashboard and the alert rules with the real Prometheus and promtool."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -110,3 +111,24 @@ def test_the_dashboard_and_the_rules_use_only_metrics_that_exist():
     used = set(re.findall(r"wsserver_\w+", "\n".join(EXPRESSIONS) + (RULES / "rules.yml").read_text("utf-8")))
     assert {re.sub(r"_(bucket|count|sum)$", "", name) for name in used} <= known
     assert len(used) > 25
+
+
+def read_value(port, name):
+    """Return the value of a metric without labels, as the server returns it now."""
+    with RawPeer(port) as peer:
+        text = peer.request("/metrics").text
+    return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE)[1])
+
+
+def test_what_a_client_does_not_read_is_in_the_metrics_until_it_reads(server):
+    """The kernel's buffers are full, so bytes wait in the transport."""
+    message = b"x" * 1_000_000
+    with RawPeer(server.port, receive_buffer=4096) as peer:
+        peer.handshake("/echo")
+        # The server stops reading from a client that does not read, so the kernel may not take the last ones.
+        peer.socket.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            for _ in range(8):
+                peer.send_frame(2, message)
+        wait_until(lambda: read_value(server.port, "wsserver_send_queue_bytes") > 0, "bytes are queued")
+    wait_until(lambda: read_value(server.port, "wsserver_send_queue_bytes") == 0, "nothing is queued")

@@ -89,6 +89,17 @@ class RenewalTests:
         expires = f"{own.certificate.not_valid_after_utc:%Y-%m-%d}"
         assert log == [f'certificate renewed file="{live / "fullchain.pem"}" expires={expires}']
 
+    def test_the_expiry_for_the_metrics_is_that_of_the_certificate_in_use(self, watched, live, authority):
+        name, first = str(live / "fullchain.pem"), watched.source.expires
+        assert watched.watch.expiries() == {name: first.timestamp()}
+        own = authority.issue(live.parent / "archive2", days=3)
+        for file in ("fullchain.pem", "privkey.pem"):
+            switch(live, file, own.leaf.parent)
+        assert watched.watch.expiries() == {name: first.timestamp()}
+        watched.wait(1)
+        assert watched.watch.expiries() == {name: own.certificate.not_valid_after_utc.timestamp()}
+        assert own.certificate.not_valid_after_utc < first
+
     @pytest.mark.parametrize("first", ["fullchain.pem", "privkey.pem"])
     def test_keeps_the_old_pair_until_both_files_are_new(self, watched, live, authority, log, first):
         before = watched.serial()

@@ -1,5 +1,6 @@
 """Tests for wsserver/web/metrics.py and exposition.py: the values of the metrics, their documentation and formats."""
 
+import functools
 import json
 import re
 from unittest.mock import patch
@@ -60,7 +61,7 @@ class ValueTests:
             client.open("/echo")
             client.send_text("hello")
         names = ("messages_received_total", "received_bytes_total", "messages_sent_total", "sent_bytes_total")
-        expected = dict(zip([(name,) for name in names], (3, 15, 3, 15), strict=True))
+        expected = dict(zip([(name, "websocket") for name in names], (3, 15, 3, 15), strict=True))
         assert expected.items() <= one.values().items()
         clients[0].send_close(1000)
         clients[1].transport.lose()
@@ -110,7 +111,7 @@ class ValueTests:
         assert values["channels",] == 1
         assert values["published_total", "backend"] == 1
         assert values["broadcast_duration_seconds_count",] == 1
-        assert values["messages_sent_total",] == 2
+        assert values["messages_sent_total", "websocket"] == 2
         for client in clients:
             client.transport.lose()
         values = one.values(X_API_Key="k")
@@ -125,6 +126,81 @@ class ValueTests:
         values = one.values()
         assert values["connections", "sse"] == 0
         assert values["disconnects_total", "3000", "peer", "sse"] == 1
+
+    @pytest.mark.parametrize("ends", [False, True], ids=["open", "ended"])
+    def test_the_messages_of_an_event_stream_are_counted_once(self, ends):
+        one = Server(channel_allow=("*",), api_key="k")
+        client = one.server.connect()
+        client.send(b"GET /sse?channel=foo HTTP/1.1\r\nHost: a\r\n\r\n")
+        for text in ("hello", "you"):
+            one.post("/api/publish", json.dumps({"channel": "foo", "data": text}), X_API_Key="k")
+            one.server.clock.advance(0)
+        (stream,) = one.server.service.connections.connections
+        if ends:
+            stream.close(1001, "")
+        values = one.values(X_API_Key="k")
+        assert values["messages_sent_total", "sse"] == 2
+        assert values["sent_bytes_total", "sse"] == len('"hello""you"')
+        assert values["messages_received_total", "sse"] == 0
+        client.transport.lose()
+        assert one.values(X_API_Key="k")["messages_sent_total", "sse"] == 2
+
+    @pytest.mark.parametrize("ends", [False, True], ids=["open", "ended"])
+    def test_the_messages_of_an_http_stream_are_counted_in_both_directions(self, ends):
+        one = Server(anonymous=True)
+        body = b'{"id":1,"connect":{}}'
+        client = one.server.connect()
+        head = b"POST /connection/http_stream HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+        client.send(head + body)
+        one.server.clock.advance(0)
+        assert b'"connect"' in bytes(client.transport.written)
+        (stream,) = one.server.service.connections.connections
+        if ends:
+            stream.close(1001, "")
+        values = one.values()
+        assert values["messages_received_total", "http_stream"] == 1
+        assert values["received_bytes_total", "http_stream"] == len(body)
+        # The reply; if the stream ends, also the `disconnect` push.
+        assert values["messages_sent_total", "http_stream"] == 1 + ends
+        assert values["sent_bytes_total", "http_stream"] > 50
+
+    def test_what_waits_for_a_client_that_does_not_read_is_counted_until_it_reads(self):
+        one = Server(channel_allow=("*",), api_key="k")
+        client = one.server.connect()
+        client.open("/ws?channel=foo")
+        (connection,) = one.server.service.connections.connections
+        connection.pauseProducing()
+        one.post("/api/publish", json.dumps({"channel": "foo", "data": "x" * 1000}), X_API_Key="k")
+        one.server.clock.advance(0)
+        assert one.values(X_API_Key="k")["send_queue_bytes",] >= 1000
+        connection.resumeProducing()
+        assert one.values(X_API_Key="k")["send_queue_bytes",] == 0
+
+    def test_a_recovery_is_counted_once_by_its_outcome(self):
+        one = Server(channel_allow=("*",), api_key="k", history_size=2)
+        publish = functools.partial(one.post, "/api/publish", '{"channel": "foo", "data": "x"}', X_API_Key="k")
+        position = json.loads(publish().partition(b"\r\n\r\n")[2])["result"]
+        for _ in range(2):
+            publish()
+        epoch = position["epoch"]
+
+        def read():
+            one.server.clock.advance(0.01)
+            values = one.values(X_API_Key="k")
+            return values["recover_total", "yes"], values["recover_total", "no"]
+
+        one.server.connect().open("/ws?channel=foo")
+        one.server.connect().open("/ws?channel=foo&rewind=1")
+        assert read() == (0, 0)
+        # One after the other: two publications, none, four of which the history has two, and those of another epoch.
+        for query, expected in (
+            (f"{epoch}:1", (1, 0)),
+            (f"{epoch}:3", (2, 0)),
+            (f"{epoch}:0", (2, 1)),
+            ("other:1", (2, 2)),
+        ):
+            one.server.connect().open(f"/ws?channel=foo&last_event_id={query}")
+            assert read() == expected
 
     def test_a_pong_is_counted_with_the_time_since_the_ping(self):
         one = Server(ping_interval=5.0)

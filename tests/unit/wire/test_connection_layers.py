@@ -17,7 +17,7 @@ from autobahn.websocket.protocol import WebSocketProtocol
 
 from wsserver.wire import fastpath
 from wsserver.wire.autobahn import AutobahnConnection
-from wsserver.wire.fastpath import PyFastPath
+from wsserver.wire.fastpath import PyFastPath, PyOutput
 from wsserver.wire.opening import OpeningHandshake
 from wsserver.wire.protocol import ServerProtocol
 from wsserver.wire.slowpath import SlowPath
@@ -57,8 +57,14 @@ def stored(layer):
 
 
 def set_by_constructor(layer):
-    """Return the names of the attributes that a class sets in `__init__`."""
-    functions = [node for node in body(layer).body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
+    """Return the names of the attributes that a class sets in `__init__`; with those of its base `PyOutput`."""
+    classes = {layer, PyOutput} & {*layer.__mro__}
+    functions = [
+        node
+        for one in classes
+        for node in body(one).body
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+    ]
     return {
         node.attr
         for function in functions

@@ -112,6 +112,11 @@ class HTTPStream(Executor, Output):
         self._abort_deadline: Deadline | None = None
         self._ended = ended
 
+    @property
+    def transport_name(self) -> str:
+        """The name of the transport in the metrics."""
+        return self.context.caller.transport
+
     # Opening.
 
     def begin(self, transport: Any, head: bytes, frame: bytes) -> None:
@@ -126,12 +131,11 @@ class HTTPStream(Executor, Output):
         self.transport = transport
         self.state = OPEN
         self.factory.add(self)
-        self.factory.counters.opened[self.context.caller.transport] += 1
+        self.factory.counters.opened[self.transport_name] += 1
         transport.registerProducer(self, True)
         transport.write(head)
         self.start()
-        self.receive(frame)
-        self._submit()
+        self._receive(frame)
 
     # Receiving.
 
@@ -146,9 +150,14 @@ class HTTPStream(Executor, Output):
         size = self._commands_size + sum(map(len, waiting))
         if size and (size + len(frame) > self.maxMessagePayloadSize or len(waiting) >= MAX_QUEUED_COMMANDS):
             return False
+        self._receive(frame)
+        return True
+
+    def _receive(self, frame: bytes) -> None:
+        self.messages_in += 1
+        self.bytes_in += len(frame)
         self.receive(frame)
         self._submit()
-        return True
 
     def pause_reading(self) -> None:
         """Do nothing: `receive_more` limits the commands that wait."""
@@ -165,8 +174,10 @@ class HTTPStream(Executor, Output):
 
     write_reply = write_message
 
-    def _send(self, frames: bytes, count: int, size: int) -> None:  # noqa: ARG002
+    def _send(self, frames: bytes, count: int, size: int) -> None:
         if self.state == OPEN:
+            self.messages_out += count
+            self.bytes_out += size
             self.transport.write(frames)
 
     def _write_collected(self) -> None:
@@ -190,7 +201,8 @@ class HTTPStream(Executor, Output):
     def fail(self, code: int, reason: str) -> None:
         """Send a `disconnect` push, and end the response."""
         if self.state == OPEN:
-            self.transport.write(self.write_message(self.codec.push("", DisconnectPush(code, reason))))
+            push = self.codec.push("", DisconnectPush(code, reason))
+            self._send(self.write_message(push), 1, len(push))
             self._end(code, reason)
 
     def drain(self, code: int, reason: str, wait: Wait) -> bool:  # noqa: ARG002
@@ -247,7 +259,8 @@ class HTTPStream(Executor, Output):
             self._writable, self._send_queue = False, None
             self.stop(code, reason)
             by = "peer" if code == CONNECTION_CLOSED.code else "server"
-            self.factory.counters.close(self.context.caller.transport, code, by)
+            self.factory.counters.close(self.transport_name, code, by)
+            self.factory.counters.traffic[self.transport_name].move(self)
             self._ended(code, reason)
 
     def _crash(self, failure: Failure) -> None:
