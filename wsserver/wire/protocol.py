@@ -128,7 +128,8 @@ class ServerFactory(AutobahnFactory):
         Returns:
             A Deferred that fires when the last connection is closed.
         """
-        settings, self.stopping = self.settings, True
+        settings = self.settings
+        self._refuse_undecided()
         self._drain = Drain(
             self.connections,
             self.reactor,
@@ -162,10 +163,17 @@ class ServerFactory(AutobahnFactory):
         Returns:
             A Deferred that fires when the last connection is closed, at the latest after the closing deadline.
         """
-        self.stopping = True
+        self._refuse_undecided()
         for connection in self.connections:
             connection.close(code, reason)
         return self.connections.emptied()
+
+    def _refuse_undecided(self) -> None:
+        """Complete no further handshake; those whose decision is pending would be accepted only to be closed."""
+        self.stopping = True
+        for socket in self.sockets:
+            if isinstance(socket, ServerProtocol) and socket.state == CONNECTING:
+                socket.failHandshake(STOPPING, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 @implementer(IPushProducer)

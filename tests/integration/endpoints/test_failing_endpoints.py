@@ -253,8 +253,9 @@ class DecidingTests:
         with server.connect() as peer:
             peer.send(handshake_request("/decides"))
             wait_until(lambda: Decides.waiting, "onConnect called")
-            server.stop()
-            wait_until(lambda: not server.count_sockets(), "the connection closed")
+            server.begin_to_stop()
+            assert peer.read_response().status == 503
+        wait_until(lambda: not server.count_sockets(), "the connection closed")
 
     def test_a_pipelined_second_handshake_closes_with_1002(self, failing_server):
         """After the first handshake the server reads frames only."""
