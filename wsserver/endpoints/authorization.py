@@ -248,6 +248,10 @@ class Authorizer:
             if not isinstance(answer, Subscribed):
                 return refusal_for(answer)
             identity = _expire_by(identity, answer.expire_at)
+        # Other connections of the user may have been admitted while the backend was asked. From here on, the caller
+        # makes a `RawClient`, which counts, before anything else happens.
+        if self.clients.is_full(identity.user):
+            return _too_many_connections(self.clients.max_per_user)
         return Admitted(request, identity)
 
     def open(
@@ -348,10 +352,10 @@ class Authorizer:
         Args:
             transport: the name of the transport, see `Caller.transport`.
             protocol: `raw` or `json`.
-            headers: the headers of the client's request. If any hook is in use, those that hooks forward are kept.
+            headers: the headers of the client's request. If any hook is in use, those that hooks need are kept.
             address: the client's network address.
         """
-        kept = forwarded(headers) if self._hook_events else ()
+        kept = forwarded(headers, address) if self._hook_events else ()
         return Caller(client=new_client_id(), transport=transport, protocol=protocol, headers=kept, address=address)
 
     def time(self) -> float:

@@ -10,6 +10,7 @@ A refusal by the backend is a return value; a malformed answer raises a `ValueEr
 """
 
 import base64
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, TypeVar
@@ -28,6 +29,7 @@ from wsserver.hub.parameters import Publish, decode_base64
 from wsserver.hub.publication import Publication
 from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, decode, read_json, replace_nulls, write_object
 from wsserver.typing import ChannelName, Header
+from wsserver.wire.forwarded import read_node
 
 __all__ = [
     "EVENTS",
@@ -57,10 +59,16 @@ EVENTS: Final = ("connect", "subscribe", "publish", "rpc", "message", "disconnec
 MAX_PUBLISH: Final = 100
 """Maximum number of publications in an answer to `rpc` or `message`."""
 
-FORWARDED: Final = frozenset(
-    {"authorization", "cookie", "origin", "user-agent", "x-forwarded-for", "x-real-ip", "x-request-id"}
-)
-"""Headers of the client's request that hook requests forward, so that the backend can identify the client."""
+_ZONE: Final = re.compile(r"%[^\]]*")
+
+_ADDRESS: Final = ("x-forwarded-for", "x-real-ip")
+"""Headers in which the backend gets the client's address. Those of the client's request may be forged."""
+
+FORWARDED: Final = frozenset({"authorization", "cookie", "origin", "user-agent", "x-request-id", *_ADDRESS})
+"""
+Headers of hook requests, from which the backend can identify the client. They are those of the client's request,
+except for the client's address.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +84,9 @@ class Caller:
     user: str = ""
     """The user ID, once it is known."""
     headers: tuple[Header, ...] = field(default=(), repr=False)
-    """The headers of the client's request that are forwarded to the backend, see `forwarded`."""
+    """The headers of hook requests that describe the client, see `forwarded`."""
     address: str = ""
-    """The client's address, for log lines. Hook requests do not contain it: behind a proxy, it is that of the proxy."""
+    """The client's address, for log lines; hook requests have it in their headers."""
 
 
 # Source of the ranges of the codes below: the sections "Return custom error" and "Return custom disconnect" of the page
@@ -225,14 +233,21 @@ class _Answer(JSONStruct, frozen=True):
     result: JSONField = None
 
 
-def forwarded(headers: Iterable[Header]) -> tuple[Header, ...]:
+def forwarded(headers: Iterable[Header], address: str) -> tuple[Header, ...]:
     """
-    Return the headers of a client's request that are forwarded to the backend.
+    Return the headers of hook requests that describe a client: some of its own, and its address.
+
+    The client's own headers with an address are left out, because a client can put anything into them. Where a trusted
+    proxy has set them, `address` has been found there.
 
     Args:
-        headers: the headers of the request, with names in lower case.
+        headers: the headers of the client's request, with names in lower case.
+        address: the client's address, with or without a port; without an IP address for a peer on a UNIX socket.
     """
-    return tuple(header for header in headers if header[0] in FORWARDED)
+    kept = [header for header in headers if header[0] in FORWARDED and header[0] not in _ADDRESS]
+    # Without the zone of a link-local address, which has no meaning on another machine.
+    node = read_node(_ZONE.sub("", address))
+    return (*kept, *((name, node.host) for name in _ADDRESS)) if node is not None else tuple(kept)
 
 
 def write_request(caller: Caller, *, data: bytes | None = None, **more: object) -> bytes:

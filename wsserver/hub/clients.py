@@ -143,6 +143,8 @@ class Clients:
         """Maximum number of clients of a user; 0 for no limit. Anonymous clients have none."""
         self.limits: MutableMapping[str, int] = {}
         """Name of a limit -> how often it took effect. The service replaces it by the counters for the metrics."""
+        self._reserved: dict[str, int] = {}
+        """User id -> number of clients that have been admitted, but are not registered yet."""
         self._by_id: dict[str, Client] = {}
         self._by_user: dict[str, dict[str, Client]] = {}
 
@@ -157,10 +159,25 @@ class Clients:
 
     def is_full(self, user: str) -> bool:
         """Return whether a user has the maximum number of clients, so that a further one must be refused."""
-        if not (user and self.max_per_user) or len(self._by_user.get(user, ())) < self.max_per_user:
+        if not (user and self.max_per_user):
+            return False
+        if len(self._by_user.get(user, ())) + self._reserved.get(user, 0) < self.max_per_user:
             return False
         self.limits[_LIMIT] = self.limits.get(_LIMIT, 0) + 1
         return True
+
+    def reserve(self, user: str) -> None:
+        """Count a client of a user that will be registered later, until `release` is called."""
+        if user:
+            self._reserved[user] = self._reserved.get(user, 0) + 1
+
+    def release(self, user: str) -> None:
+        """No longer count a client that `reserve` was called for: it is registered now, or never will be."""
+        left = self._reserved.get(user, 0) - 1
+        if left > 0:
+            self._reserved[user] = left
+        else:
+            self._reserved.pop(user, None)
 
     def remove(self, client: Client) -> None:
         """Unregister a client; do nothing if it is not registered."""

@@ -48,6 +48,32 @@ class NginxTests:
         with running_nginx(tmp_path, server.port) as port, RawPeer(port) as peer:
             assert whoami(peer, f"X-Forwarded-For: {SPOOFED}").startswith("127.0.0.1:")
 
+    @pytest.mark.parametrize("trusted", [True, False], ids=["trusted", "not trusted"])
+    def test_the_backend_gets_the_address_that_the_server_has_found(self, start_server, tmp_path, backend, trusted):
+        """Over WebSocket and SSE, raw and with the Centrifuge protocol, whatever the client sends."""
+        server = start_server(
+            trusted_proxy=("127.0.0.1",) if trusted else (), hook_connect=backend.url("/connect"), channel_allow=("a",)
+        )
+        forged = (f"X-Forwarded-For: {SPOOFED}", f"X-Real-IP: {SPOOFED}")
+        with running_nginx(tmp_path, server.port) as port:
+            for path in ("/ws?channel=a", "/connection/uni_websocket?cf_connect={}"):
+                with RawPeer(port, source=CLIENT) as peer:
+                    assert peer.handshake(path, *forged).status == 101
+            with RawPeer(port, source=CLIENT) as peer:
+                peer.send(f"GET /sse?channel=a HTTP/1.1\r\nHost: a\r\n{forged[0]}\r\n{forged[1]}\r\n\r\n".encode())
+                wait_until(lambda: len(backend.requests) == 3, "three requests to the backend")
+        found = {(headers["x-forwarded-for"], headers["x-real-ip"]) for _, headers, _ in backend.requests}
+        assert found == {(CLIENT, CLIENT) if trusted else ("127.0.0.1", "127.0.0.1")}
+
+    def test_the_backend_gets_the_address_of_a_client_that_is_no_proxy(self, start_server, backend):
+        server = start_server(
+            trusted_proxy=("192.0.2.0/24",), hook_connect=backend.url("/connect"), channel_allow=("a",)
+        )
+        with RawPeer(server.port, source=CLIENT) as peer:
+            assert peer.handshake("/ws?channel=a", f"X-Forwarded-For: {SPOOFED}", f"X-Real-IP: {SPOOFED}").status == 101
+        [(_, headers, _)] = backend.requests
+        assert (headers["x-forwarded-for"], headers["x-real-ip"]) == (CLIENT, CLIENT)
+
     def test_the_limits_apply_to_the_clients_of_nginx(self, start_server, tmp_path):
         """nginx itself may open any number of connections."""
         server = start_server(trusted_proxy=("127.0.0.1",), max_connections_per_address=2)

@@ -4,9 +4,12 @@ import dataclasses
 import json
 
 import pytest
+from peers import handshake_request
 from tokens import SECRET, token
+from twisted.internet.defer import Deferred
 
 from wsserver.config.settings import Settings
+from wsserver.hooks.messages import Subscribed
 from wsserver.testing import MemoryServer
 
 TRANSPORTS = ["websocket", "sse", "centrifuge", "http_stream", "uni_websocket"]
@@ -83,6 +86,65 @@ def test_all_transports_count_together():
     clients = [user.connect(transport, "42") for transport in TRANSPORTS]
     assert [code for _, code in clients] == [None] * len(TRANSPORTS)
     assert [user.connect(transport, "42")[1] for transport in TRANSPORTS] == [429, 429, 3504, 3504, 3504]
+
+
+class Backend:
+    """A hook `subscribe` that answers when the test wants it; the other methods of the hooks are not called."""
+
+    events = frozenset({"subscribe"})
+
+    def __init__(self):
+        self.waiting = []
+
+    def subscribe(self, caller, channel, *, data=None):
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def answer(self):
+        waiting, self.waiting = self.waiting, []
+        for one in waiting:
+            one.callback(Subscribed())
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
+def test_raw_clients_that_connect_at_the_same_moment_do_not_exceed_the_limit(transport):
+    """All of them are admitted before any of them is registered, because the backend has to be asked."""
+    user = User(3)
+    authorizer, backend = user.server.service.authorizer, Backend()
+    authorizer.hooks = backend
+    authorizer.configure(authorizer.tokens, anonymous=True, insecure=False)
+    clients, bearer = [], token({"sub": "42", "exp": 4_000_000_000})
+    for _ in range(10):
+        clients.append(client := user.server.connect())
+        query = f"channel=asked&token={bearer}"
+        if transport == "websocket":
+            client.send(handshake_request(f"/ws?{query}"))
+        else:
+            client.send(f"GET /sse?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert len(backend.waiting) == 10
+    backend.answer()
+    statuses = [int(client.transport.written.split()[1]) for client in clients]
+    assert sorted(statuses) == [101 if transport == "websocket" else 200] * 3 + [429] * 7
+    # Those that leave, open or not, make room.
+    for client in clients:
+        client.transport.lose()
+    assert [user.connect("websocket", "42")[1] for _ in range(4)] == [None] * 3 + [429]
+
+
+def test_a_client_that_leaves_before_it_is_admitted_does_not_count():
+    user = User(1)
+    authorizer, backend = user.server.service.authorizer, Backend()
+    authorizer.hooks = backend
+    authorizer.configure(authorizer.tokens, anonymous=True, insecure=False)
+    bearer = token({"sub": "42", "exp": 4_000_000_000})
+    for path in (f"/ws?channel=asked&token={bearer}", f"/sse?channel=asked&token={bearer}"):
+        client = user.server.connect()
+        client.send(
+            handshake_request(path) if path.startswith("/ws") else f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+        )
+        client.transport.lose()
+    backend.answer()
+    assert [user.connect("websocket", "42")[1] for _ in range(2)] == [None, 429]
 
 
 def test_a_reload_changes_the_limit_for_new_connections():

@@ -110,7 +110,25 @@ class RequestTests:
             ("authorization", "x"),
             ("upgrade", "websocket"),
         ]
-        assert forwarded(headers) == (("cookie", "a=1"), ("cookie", "b=2"), ("authorization", "x"))
+        assert forwarded(headers, "unix") == (("cookie", "a=1"), ("cookie", "b=2"), ("authorization", "x"))
+
+    @pytest.mark.parametrize(
+        ("address", "host"),
+        [
+            ("203.0.113.7:4000", "203.0.113.7"),
+            ("203.0.113.7", "203.0.113.7"),
+            ("[2001:db8::1]:4000", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[fe80::1%eth0]:4000", "fe80::1"),
+        ],
+    )
+    def test_the_address_of_the_client_replaces_what_the_client_has_sent(self, address, host):
+        forged = [("x-forwarded-for", "198.51.100.9"), ("x-real-ip", "198.51.100.9"), ("x-forwarded-for", "::1")]
+        assert forwarded(forged, address) == (("x-forwarded-for", host), ("x-real-ip", host))
+
+    def test_a_client_without_an_ip_address_cannot_forge_one(self):
+        """It connects over a UNIX socket."""
+        assert forwarded([("x-forwarded-for", "198.51.100.9"), ("x-real-ip", "198.51.100.9")], "unix") == ()
 
 
 class ChannelEventTests:

@@ -32,7 +32,17 @@ class RawClient:
     """
 
     __slots__ = (
-        *("_authorizer", "_caller", "_channels", "_clients", "_end", "_expires_at", "_expiry", "_since"),
+        *(
+            "_authorizer",
+            "_caller",
+            "_channels",
+            "_clients",
+            "_end",
+            "_expires_at",
+            "_expiry",
+            "_is_reserved",
+            "_since",
+        ),
         *("client", "user"),
     )
 
@@ -54,6 +64,9 @@ class RawClient:
         self._since = authorizer.time()
         self._end = end
         self._expiry: WallClockTimer | None = None
+        self._is_reserved = True
+        """Whether the client counts as one of its user although it is not registered yet."""
+        clients.reserve(self.user)
 
     @property
     def caller(self) -> Caller:
@@ -67,8 +80,14 @@ class RawClient:
 
     def register(self) -> None:
         """Add the client to the registry and start its expiry timer. To be called when the connection is open."""
+        self._release()
         self._clients.add(self)
         self._start_expiry_timer()
+
+    def _release(self) -> None:
+        if self._is_reserved:
+            self._is_reserved = False
+            self._clients.release(self.user)
 
     def unregister(self, code: int, reason: str) -> None:
         """
@@ -80,6 +99,7 @@ class RawClient:
         """
         if self._end is _do_nothing:
             return
+        self._release()
         self._clients.remove(self)
         if self._expiry is not None:
             self._expiry.cancel()
