@@ -36,6 +36,7 @@ from good_client import Probe
 from holdings import QUIET, Holdings, compare, take, take_quiet
 from ports import free_port
 from socket_findings import KEY, Findings
+from stopping import stop
 
 from wsserver.hub.memory import MAX_KEYS, MAX_STREAMS
 
@@ -137,12 +138,7 @@ def serving(directory: Path) -> Iterator[Served]:
             time.sleep(0.05)
         yield Served(process, port, served, log)
     finally:
-        process.terminate()
-        try:
-            process.wait(START)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        stop(process)
 
 
 def is_kept(complaint: str, base: Holdings, now: Holdings) -> bool:

@@ -30,6 +30,7 @@ from holdings import MAX_SLOPE, Holdings, Sample, compare, files, pss, slope, ta
 from mixed import SETTINGS
 from ports import free_port
 from redis_server import RedisServer
+from stopping import stop
 
 HERE = Path(__file__).resolve().parent
 
@@ -141,12 +142,7 @@ def serving(directory: Path) -> Iterator[Run]:
             _wait_until_ready(process, log)
             yield Run(process.pid, port, redis.port, report)
         finally:
-            process.terminate()
-            try:
-                process.wait(START)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
     finally:
         redis.kill()
 

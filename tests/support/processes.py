@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from paths import TESTS
+from stopping import stop
 
 __all__ = ["DEMOS", "is_ready", "running_server", "running_site", "wait_until_ready"]
 
@@ -52,7 +53,8 @@ def running_server(directory: Path, port: int, *flags: str) -> Iterator[subproce
             time.sleep(0.05)
         yield process
     finally:
-        _stop(process)
+        if not stop(process, SECONDS_TO_STOP):
+            pytest.fail(f"the server was still running {SECONDS_TO_STOP} s after SIGTERM")
 
 
 @contextmanager
@@ -97,13 +99,3 @@ def _answers(port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(SECONDS_TO_STOP)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        pytest.fail(f"the server was still running {SECONDS_TO_STOP} s after SIGTERM")

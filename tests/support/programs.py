@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stopping import stop
 from waiting import TIMEOUT, wait_until
 
 __all__ = ["Finished", "Program", "run", "running"]
@@ -108,10 +109,4 @@ def running(*command: str | Path, directory: Path, environ: Mapping[str, str] | 
     try:
         yield program
     finally:
-        if program.process.poll() is None:
-            program.process.terminate()
-            try:
-                program.process.wait(TIMEOUT)
-            except subprocess.TimeoutExpired:
-                program.process.kill()
-                program.process.wait()
+        stop(program.process)

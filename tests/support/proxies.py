@@ -12,7 +12,8 @@ from pathlib import Path
 from paths import ROOT
 from pki import Issued
 from ports import free_port
-from waiting import TIMEOUT, wait_until
+from stopping import stop
+from waiting import wait_until
 
 __all__ = ["NGINX_MAIN", "PROXIES", "Proxy", "RunningProxy", "read_configuration"]
 
@@ -174,12 +175,7 @@ class Proxy:
             wait_until(lambda: _accepts(places.https, process, folder / "output.txt"), f"{self.name} accepts")
             yield RunningProxy(process, places.http, places.https)
         finally:
-            process.terminate()
-            try:
-                process.wait(TIMEOUT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
 
 
 def _accepts(port: int, process: subprocess.Popen[bytes], output: Path) -> bool:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from waiting import TIMEOUT, wait_until
+from stopping import stop
+from waiting import wait_until
 
 __all__ = ["find_port", "twistd"]
 
@@ -32,12 +33,7 @@ def twistd(directory: Path, *words: str | Path, **environ: str) -> Iterator[Path
     try:
         yield output
     finally:
-        process.terminate()
-        try:
-            process.wait(TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        if not stop(process):
             pytest.fail("SIGTERM did not end it")
     assert "Traceback" not in output.read_text()
 
