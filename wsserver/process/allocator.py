@@ -13,10 +13,10 @@ _VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLE
 KEPT = 64 * 1024 * 1024
 """Maximum size of the free memory that the process keeps at the end of the heap, in bytes."""
 
-THRESHOLDS = 10_000, 5, 80
+THRESHOLDS = 10_000, 2, 200
 """
-When the garbage collector searches: the youngest objects after 10,000 new ones, those that survive this after 5 such
-searches, and all objects after 80 of the latter.
+When the garbage collector searches: the youngest objects after 10,000 new ones, those that survive this after 2 such
+searches, and all objects after 200 of the latter.
 """
 
 
@@ -49,7 +49,7 @@ def collect_rarely() -> None:
     reference counts free it. With Python's default, a search after 700 new objects, a tenth of the time to accept
     connections is spent on searching their objects again and again.
 
-    A search blocks the server, so it must not be too rare either: searching 100,000 objects takes up to 50 ms.
+    A search blocks the server, so it must not be too rare either: searching 30,000 objects takes up to 20 ms.
     """
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)

@@ -26,6 +26,9 @@ _log = Logger(namespace="wsserver.accepting")
 MORE = 20
 """Number of further connections that a port accepts in the next turn of the reactor if it has reached its limit."""
 
+SECONDS_PER_TURN = 0.005
+"""Seconds after which a port accepts no further connection in the same turn of the reactor."""
+
 EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """Errors of `accept` that mean that the process or the system has no descriptor or memory for another connection."""
 
@@ -50,6 +53,10 @@ class AcceptGate:
         self._timer: IDelayedCall | None = None
         self._errors = Throttle(LOG_INTERVAL)
         self.is_paused = False
+
+    def seconds(self) -> float:
+        """Return the time on the reactor's clock."""
+        return float(self._reactor.seconds())
 
     @property
     def resumes_later(self) -> bool:
@@ -116,14 +123,17 @@ def accept_connections(port: Any, gate: AcceptGate) -> None:
     """
     Accept the connections that wait, at most `port.numberAccepts`, which is adapted to their number; as Twisted does.
 
+    Unlike Twisted, it also limits the time, because the number can become large.
+
     Args:
         port: one of Twisted's TCP or UNIX ports.
         gate: pauses accepting, also while this function runs.
     """
     listener, most, accepted = port.socket, port.numberAccepts, 0
+    end = gate.seconds() + SECONDS_PER_TURN
     family, kind, number = int(listener.family), int(listener.type), listener.proto
     try:
-        while accepted < most and not gate.is_paused:
+        while accepted < most and not gate.is_paused and gate.seconds() < end:
             try:
                 descriptor, client = listener._accept()  # noqa: SLF001
             except BlockingIOError:

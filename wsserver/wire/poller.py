@@ -10,6 +10,7 @@ other attribute to the real reactor.
 """
 
 import select
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -52,6 +53,13 @@ BYTES_PER_BATCH = 4 * 1024 * 1024
 Maximum number of bytes read from all connections in one turn, unless `MIN_READ_SIZE` of each are more.
 
 Without this limit, a turn would be the longer the more connections flood the server.
+"""
+
+SECONDS_OF_ENDINGS = 0.005
+"""
+Seconds of a turn in which the poller notifies protocols that their connections have ended; further ones wait.
+
+A client may end many connections at once, e.g. when its process exits, and each of them may have many subscriptions.
 """
 
 # Constants of this module, because reading `select.EPOLLIN` at each use would be slower.
@@ -195,6 +203,10 @@ class Poller:
         """
         self._closing: list[Watched] = []
         """Connections to close at the end of the batch, or in the next turn of the reactor."""
+        self._ended: deque[tuple[Watched, Failure, bool]] = deque()
+        """Connections that have ended, and whose protocols are notified in the next turns: arguments of `_notify`."""
+        self._seconds = SECONDS_OF_ENDINGS
+        """The rest of the seconds of this turn."""
         reactor.addReader(self)
 
     def stop(self) -> None:
@@ -290,6 +302,8 @@ class Poller:
         self._fresh = None
         if self._closing:
             self._close()
+        if not self._ended:
+            self._seconds = SECONDS_OF_ENDINGS
 
     def _serve(self, watched: Watched, events: int) -> None:
         """Process those events of a connection that `serve` does not process."""
@@ -325,15 +339,36 @@ class Poller:
             self._lose(watched, LOST if why is CONNECTION_LOST else Failure(why))
 
     def _lose(self, watched: Watched, reason: Failure, *, read: bool = False) -> None:
+        if self._ended or self._seconds <= 0:
+            self._ended.append((watched, reason, read))
+            if len(self._ended) == 1:
+                self._reactor.callLater(0, self._notify_next)
+        else:
+            self._notify(watched, reason, read)
+
+    def _notify_next(self) -> None:
+        self._seconds, ended = SECONDS_OF_ENDINGS, self._ended
+        while ended and self._seconds > 0:
+            watched, _, _ = ended[0]
+            # It may have been closed meanwhile, or may have to send something first; `doWrite` closes it then.
+            if watched.connected and not watched.aborting and (ended[0][2] or not watched.watched & OUT):
+                self._notify(*ended[0])
+            ended.popleft()
+        if ended:
+            self._reactor.callLater(0, self._notify_next)
+
+    def _notify(self, watched: Watched, reason: Failure, read: bool) -> None:
+        began = self._reactor.seconds()
         try:
             (watched.readConnectionLost if read else watched.connectionLost)(reason)
         except BaseException:
             _log.failure("a connection's handler failed")
+        self._seconds -= self._reactor.seconds() - began
 
     def connectionLost(self, reason: Failure) -> None:
         """Notify all connections that they are lost. Called by the reactor when it stops and removes its readers."""
         self._close()
-        for watched in list(self._watched.values()):
+        for watched in [*(one for one, _, _ in self._ended), *self._watched.values()]:
             watched.watched = 0
             with _log.failuresHandled("a connection's handler failed"):
                 watched.connectionLost(reason)

@@ -8,7 +8,7 @@ from fake_reactor import FakeReactor
 from twisted.internet import tcp
 from twisted.internet.protocol import Factory, Protocol
 
-from wsserver.wire.accepting import EXHAUSTED, EXHAUSTED_PAUSE, LOG_INTERVAL, MORE, AcceptGate
+from wsserver.wire.accepting import EXHAUSTED, EXHAUSTED_PAUSE, LOG_INTERVAL, MORE, SECONDS_PER_TURN, AcceptGate
 from wsserver.wire.poller import Poller
 from wsserver.wire.transport import TCPTransport, adopt
 
@@ -107,6 +107,20 @@ class AcceptingTests:
         listening.dial(1)
         listening.dial(3)
         assert len(listening.server.connected) == 2
+        listening.port.doRead()
+        assert len(listening.server.connected) == 4
+
+    def test_accepts_the_rest_in_the_next_turn_if_the_time_is_used_up(self, listening, monkeypatch):
+        """Each connection takes 40 % of the time."""
+        build, clock = listening.server.buildProtocol, listening.reactor
+
+        def take_time(address):
+            clock.rightNow += 0.4 * SECONDS_PER_TURN
+            return build(address)
+
+        monkeypatch.setattr(listening.server, "buildProtocol", take_time)
+        listening.dial(4)
+        assert len(listening.server.connected) == 3
         listening.port.doRead()
         assert len(listening.server.connected) == 4
 

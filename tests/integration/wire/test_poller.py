@@ -22,7 +22,7 @@ from zope.interface.verify import verifyObject
 
 from wsserver.wire import frames
 from wsserver.wire import poller as poller_module
-from wsserver.wire.poller import IN, MAX_EVENTS, OUT, Poller
+from wsserver.wire.poller import IN, MAX_EVENTS, OUT, SECONDS_OF_ENDINGS, Poller
 from wsserver.wire.transport import PyWriteThrough
 
 pytestmark = pytest.mark.kernel
@@ -1037,3 +1037,64 @@ class StopTests:
         connections = [connect()[0] for _ in range(3)]
         poller.connectionLost(Failure(CONNECTION_LOST))
         assert [one.calls for one in connections] == [["lost"]] * 3
+
+
+class ManyEndingsTests:
+    """Many connections end at once, and each takes a third of the time that a turn has for them."""
+
+    @pytest.fixture
+    def end(self, poller, reactor, connect):
+        """Return a function that ends connections at the same time, and has the poller serve them once."""
+
+        def take_time(_):
+            reactor.rightNow += SECONDS_OF_ENDINGS / 3 + 1e-6
+
+        def end(count):
+            pairs = [connect(lost=take_time) for _ in range(count)]
+            for one, peer in pairs:
+                one.connected, one.aborting = True, False
+                peer.send(b"x")
+                # Data that is not read causes a reset, which the poller reports as an error.
+                one.socket.send(b"y")
+                peer.close()
+            serve(poller, 2)
+            return [one for one, _ in pairs]
+
+        return end
+
+    def count(self, connections):
+        """Return how many of the protocols have been notified."""
+        return sum("lost" in one.calls or "half" in one.calls for one in connections)
+
+    def test_the_time_of_a_turn_limits_the_notifications(self, reactor, end):
+        """Otherwise a process that exits with thousands of connections would stop the server for a time."""
+        connections = end(10)
+        counts = [self.count(connections)]
+        while reactor.calls:
+            due, reactor.calls = reactor.calls, []
+            for call in due:
+                call.func(*call.args, **call.kw)
+            counts.append(self.count(connections))
+        assert counts == [3, 6, 9, 10]
+
+    def test_the_next_batch_begins_with_all_of_its_time(self, poller, reactor, end):
+        assert self.count(end(2)) == 2
+        serve(poller)
+        poller.doRead()
+        assert self.count(end(3)) == 3
+
+    def test_a_connection_that_is_aborted_or_closed_meanwhile_is_not_notified(self, reactor, end):
+        connections = end(6)
+        waiting = [one for one in connections if not one.calls.count("lost")]
+        waiting[0].aborting = True
+        waiting[1].connected = False
+        for _ in range(3):
+            reactor.advance(0)
+        assert self.count(connections) == 4
+        for one in waiting[:2]:
+            one.close()
+
+    def test_the_waiting_ones_are_notified_when_the_reactor_stops(self, poller, end):
+        connections = end(6)
+        poller.connectionLost(Failure(CONNECTION_DONE))
+        assert self.count(connections) == 6
