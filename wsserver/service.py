@@ -61,7 +61,7 @@ from wsserver.listening.inherited import InheritedSockets
 from wsserver.listening.port_group import PortGroup
 from wsserver.listening.ports import authority, count_public, is_secure, make_listeners
 from wsserver.listening.reload import Parts, Reload
-from wsserver.listening.renewal import CertificateWatch
+from wsserver.listening.renewal import CertificateSource, CertificateWatch
 from wsserver.typing import Path
 from wsserver.web.admin import MovedAPI, check_method, make_admin_frontend, metrics_disabled, moved, public_check
 from wsserver.web.api import API
@@ -255,9 +255,7 @@ class WebSocketService(Service):
             max_body=settings.max_request_body,
         )
         self._listeners = make_listeners(settings, reactor, inherited)
-        self._renewal = CertificateWatch(
-            [one.certificates for one in self._listeners if one.certificates is not None], reactor
-        )
+        self._renewal = CertificateWatch(self.certificates, reactor)
         self._exposition: Exposition | None = self._metrics(api) if settings.metrics == "on" else None
         self.admin: FrontendFactory | None = self._serve_metrics(api, paths, probes, cross_origin)
         """The frontend of the admin endpoint; None if its paths are on the public port."""
@@ -286,6 +284,11 @@ class WebSocketService(Service):
     def ports(self) -> list[IListeningPort]:
         """The listening ports; empty while the service does not run."""
         return [*self._public_ports.ports, *self._admin_ports.ports]
+
+    @property
+    def certificates(self) -> list[CertificateSource]:
+        """The certificate files of the listeners with TLS."""
+        return [one.certificates for one in self._listeners if one.certificates is not None]
 
     def _limited_clients(self, settings: Settings) -> Clients:
         clients = self.hub.clients

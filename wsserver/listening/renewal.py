@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from wsserver.errors import WsserverError
 from wsserver.logging import LINE
+from wsserver.wire.handed_files import load_or_use_handed
 from wsserver.wire.tls_server import ConnectionCreator
 
 __all__ = ["INTERVAL", "PATIENCE", "CertificateSource", "CertificateWatch", "Loaded"]
@@ -63,7 +64,7 @@ class CertificateSource:
         self._problem: tuple[str, float] | None = None
         """Why the changed files cannot be used, and since when; None if they can."""
         self._is_reported = False
-        loaded = load()
+        loaded = load_or_use_handed(load)
         self.expires = loaded.expires
         """When the first of the certificates in use expires."""
         self.creator = ConnectionCreator(loaded.context)

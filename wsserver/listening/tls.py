@@ -27,11 +27,11 @@ from wsserver.wire.certificates import (
     CertificateError,
     ServerCertificate,
     describe_validity,
-    find_files,
     read_chain,
     read_directory,
     read_server_certificate,
 )
+from wsserver.wire.handed_files import find_files
 from wsserver.wire.tls_server import make_context, select_by_name
 
 __all__ = ["TLSEndpoint", "parse_tls_endpoint", "tls_of_settings"]

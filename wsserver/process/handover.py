@@ -4,13 +4,17 @@ Hand the settings to a worker, through the channel: neither secrets nor anything
 All workers get the settings that the supervisor has checked, also those that start after the file was edited.
 """
 
-from collections.abc import Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wsserver.config.options import Option
 from wsserver.config.settings import BY_CHANNEL, TABLE, Settings
+from wsserver.listening.renewal import CertificateSource
+from wsserver.wire.certificates import MAX_FILE
+from wsserver.wire.handed_files import read_all
 
-__all__ = ["dump", "load"]
+__all__ = ["dump", "dump_files", "load", "load_files"]
 
 
 def dump(settings: Settings) -> dict[str, Any]:
@@ -37,3 +41,18 @@ def _write(option: Option, value: Any) -> Any:
     if option.is_flag:
         return value
     return [option.show(one) for one in value] if option.many else option.show(value)
+
+
+def dump_files(sources: Iterable[CertificateSource]) -> dict[str, str]:
+    """
+    Return the contents of certificate files in base64: path -> contents.
+
+    The workers use them if they run as a user who may not read the files.
+    """
+    contents = read_all((path for source in sources for path in source.files()), MAX_FILE)
+    return {path: b64encode(data).decode("ascii") for path, data in contents.items()}
+
+
+def load_files(found: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the contents of which `dump_files` has returned the JSON object."""
+    return {path: b64decode(text) for path, text in found.items()}

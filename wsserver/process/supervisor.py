@@ -28,7 +28,7 @@ from wsserver.logging import RAW
 from wsserver.process.channel import Channel, Message, open_channel
 from wsserver.process.collection import Collector
 from wsserver.process.group import BEAT, Group, Worker
-from wsserver.process.handover import dump
+from wsserver.process.handover import dump, dump_files
 from wsserver.process.reload import reload_options
 from wsserver.process.rolling import RollingRestart
 from wsserver.service import WebSocketService
@@ -101,6 +101,8 @@ class Supervisor(Service):
         )
         self.when_started = self.group.when_started
         """Fires once every worker has accepted connections."""
+        self._files: dict[str, str] = {}
+        """The contents of the certificate files, which the workers may not be permitted to read."""
         self._collector = Collector(self.group)
         self._restart: RollingRestart | None = None
         self._ticks = LoopingCall(self.group.tick)
@@ -114,6 +116,7 @@ class Supervisor(Service):
             SettingError: the server listens beyond loopback, and an option is for development only.
         """
         super().privilegedStartService()
+        self._files = dump_files(self._checked.certificates)
         self._checked.privilegedStartService()
         for group, endpoint in zip(self._opener.groups, endpoint_strings(self.settings), strict=True):
             for port in group:
@@ -175,6 +178,7 @@ class Supervisor(Service):
         """Read the settings again, and pass them on to the workers; if they are invalid, change nothing."""
         if reload_options(self._load, self._checked.reload):
             self.settings = self._checked.settings
+            self._files = dump_files(self._checked.certificates)
             self.group.leave_timeout = self.settings.drain_timeout + LEAVE_MARGIN
             self.group.send_all({"type": "reload", "settings": dump(self.settings)})
 
@@ -219,6 +223,7 @@ class Supervisor(Service):
             {
                 "number": worker.number,
                 "settings": dump(self.settings),
+                "files": self._files,
                 "descriptors": descriptors,
                 "reactor": type(self._reactor).__module__,
             }

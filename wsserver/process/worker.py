@@ -25,10 +25,11 @@ from wsserver.process.allocator import collect_rarely, keep_freed
 from wsserver.process.channel import Channel, Message, open_channel, write_last
 from wsserver.process.exit import die_by
 from wsserver.process.group import BEAT
-from wsserver.process.handover import load
+from wsserver.process.handover import load, load_files
 from wsserver.process.log import log_settings
 from wsserver.process.pipelog import PipeLog
 from wsserver.service import WebSocketService
+from wsserver.wire.handed_files import handed
 from wsserver.wire.timers import use_monotonic_clock
 
 __all__ = ["LEAVE_AFTER", "SERVE_WITHIN", "WorkerProcess", "WorkerService", "run"]
@@ -70,7 +71,8 @@ def run(first: Message, sock: socket.socket) -> None:
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     sockets = InheritedSockets(reactor, first["descriptors"], first["number"] - 1)
     try:
-        service = WorkerService(settings, reactor, inherited=sockets)
+        with handed(load_files(first["files"])):
+            service = WorkerService(settings, reactor, inherited=sockets)
         WorkerProcess(service, sockets, first["number"], reactor).start(sock)
     except WsserverError as error:
         write_last(sock, {"type": "failed", "reason": str(error)})

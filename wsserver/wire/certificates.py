@@ -5,23 +5,24 @@ A certificate file may contain the whole chain, the server's own certificate fir
 certbot's `fullchain.pem`. No Twisted.
 """
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from wsserver.wire.handed_files import find_files, read_file
+
 __all__ = [
     "MAX_FILE",
     "CertificateError",
     "ServerCertificate",
     "describe_validity",
-    "find_files",
     "read_chain",
     "read_directory",
     "read_server_certificate",
@@ -94,11 +95,6 @@ def read_chain(path: str) -> tuple[x509.Certificate, ...]:
     return tuple(_parse_certificate(block, path, number) for number, block in enumerate(blocks, 1))
 
 
-def find_files(path: str) -> list[str]:
-    """Return the paths of the files that `read_directory` reads."""
-    return [str(file) for file in sorted(Path(path).rglob("*.pem"))]
-
-
 def read_directory(path: str) -> list[tuple[frozenset[str], ServerCertificate]]:
     """
     Read the certificates of a directory, as used by Twisted's endpoint string `tls:`.
@@ -116,11 +112,12 @@ def read_directory(path: str) -> list[tuple[frozenset[str], ServerCertificate]]:
     Raises:
         CertificateError: the directory is missing, a file is not usable, or no key has a certificate.
     """
-    if not Path(path).is_dir():
+    files = find_files(path)
+    if not files and not os.path.isdir(path):
         raise CertificateError(f"{path!r} is not a directory")
     certificates: list[x509.Certificate] = []
     keys: list[Any] = []
-    for file in find_files(path):
+    for file in files:
         data = _read(file, of_key=False)
         certificates += [
             _parse_certificate(block, file, number) for number, block in enumerate(_CERTIFICATE.findall(data), 1)
@@ -154,8 +151,7 @@ def describe_validity(certificate: x509.Certificate, now: datetime) -> str | Non
 
 def _read(path: str, *, of_key: bool) -> bytes:
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_FILE + 1)
+        data = read_file(path, MAX_FILE + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise CertificateError(f"cannot read {path!r}: {why}", of_key=of_key) from None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import re
 import signal
 import ssl
@@ -11,12 +12,15 @@ import time
 
 import pytest
 from cent import Client, PublishRequest
+from cryptography.hazmat.primitives.serialization import Encoding
 from http_api import KEY
+from other_user import searchable
 from peers import CLOSE, RawPeer, answer_to, close_payload
 from pki import make_authority
 from redis_server import RedisServer
 from server_process import SERVE, serve_command
 from service_manager import service_manager
+from twistd_process import TWISTD
 from waiting import TIMEOUT, wait_until
 from websockets.sync.client import connect
 from worker_processes import Workers, connecting
@@ -58,6 +62,29 @@ def split(peers):
     """Return the open connections, and the number of those that have ended."""
     open_ones = [peer for peer in peers if not peer.has_ended()]
     return open_ones, len(peers) - len(open_ones)
+
+
+def opened_by(log):
+    """Return the numbers of the workers that have accepted WebSocket connections, according to a log."""
+    return set(re.findall(r"(?m)connection opened .* worker=([0-9]+)$", log))
+
+
+def serve_tls(server, authority, files):
+    """Connect until each worker has answered with the certificate of some files."""
+    port = server.find_port("https")
+    trust = ssl.create_default_context(cafile=str(authority.root))
+    expected = files.certificate.public_bytes(Encoding.DER)
+    numbers = set()
+
+    def have_served():
+        with RawPeer(port, tls=trust) as peer:
+            peer.handshake("/echo")
+            assert peer.echoes()
+            if peer.socket.getpeercert(binary_form=True) == expected:
+                numbers.add(server.number_of(peer))
+        return numbers == {1, 2}
+
+    wait_until(have_served, "each worker has served the certificate")
 
 
 PLUGIN = """
@@ -256,17 +283,55 @@ class ListenTests:
         assert not os.path.lexists(f"{path}.lock")
         assert "Traceback" not in server.read_log()
 
-    def test_serves_the_sockets_of_systemd_and_notifies_it_when_all_workers_serve(self, tmp_path):
+    def test_each_worker_serves_the_socket_of_systemd_also_after_a_restart(self, tmp_path):
         with service_manager(tmp_path) as (manager, ports):
             process = manager.start("--workers", "2", "--listen", "systemd:domain=INET:name=wsserver")
             manager.wait_for("READY=1")
             assert "all workers accept connections" in manager.read_log()
-            with connect(f"ws://127.0.0.1:{ports['wsserver']}/echo", proxy=None) as client:
-                client.send("hello")
-                assert client.recv(TIMEOUT) == "hello"
+
+            def serve_until_each_worker_has():
+                before = manager.read_log()
+                with connecting(ports["wsserver"]) as clients:
+                    wait_until(lambda: opened_by(manager.read_log()[len(before) :]) == {"1", "2"}, "each serves")
+                assert not clients.refused + clients.broken
+
+            serve_until_each_worker_has()
+            process.send_signal(signal.SIGUSR2)
+            wait_until(lambda: "all workers are restarted" in manager.read_log(), "the restart")
+            serve_until_each_worker_has()
             process.send_signal(signal.SIGTERM)
             manager.wait_for("STOPPING=1")
             process.wait(TIMEOUT)
+
+    def test_each_worker_serves_the_certificate_of_tls_cert_and_the_renewed_one_after_a_reload(self, start, tmp_path):
+        authority = make_authority(tmp_path)
+        files = authority.issue(tmp_path / "pki")
+        server = start("--tls-cert", str(files.fullchain), "--tls-key", str(files.privkey))
+        serve_tls(server, authority, files)
+        renewed = authority.issue(tmp_path / "pki")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "options reloaded" in server.read_log(), "the reload")
+        serve_tls(server, authority, renewed)
+
+    def test_workers_of_another_user_use_a_key_that_only_root_can_read(self, start, tmp_path):
+        """If the tests do not run as root, the user stays the same."""
+        user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        group = str(pwd.getpwnam(user).pw_gid)
+        authority = make_authority(tmp_path)
+        files = authority.issue(tmp_path / "pki")
+        files.privkey.chmod(0o600)
+        files.privkey.parent.chmod(0o700)
+        (tmp_path / "stage").mkdir()
+        twistd = [str(TWISTD), "-n", "--pidfile=", "--uid", user, "--gid", group, "wsserver", "--port", "0"]
+        server = start(
+            *("--tls-cert", str(files.fullchain), "--tls-key", str(files.privkey)),
+            command=searchable(twistd, tmp_path / "stage"),
+        )
+        assert {os.stat(f"/proc/{server.pid(number)}").st_uid for number in (1, 2)} == {pwd.getpwnam(user).pw_uid}
+        serve_tls(server, authority, files)
+        os.kill(server.pid(1), signal.SIGKILL)
+        wait_until(lambda: server.read_log().count("worker accepts connections worker=1") == 2, "a new worker")
+        serve_tls(server, authority, files)
 
     def test_refuses_a_port_on_which_another_supervisor_listens(self, start):
         server = start()

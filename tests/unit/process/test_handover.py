@@ -5,7 +5,7 @@ import json
 import pytest
 
 from wsserver.config.settings import TABLE, Settings
-from wsserver.process.handover import dump, load
+from wsserver.process.handover import dump, dump_files, load, load_files
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -40,3 +40,13 @@ def test_only_options_that_differ_from_their_defaults_are_sent():
 def test_every_default_can_be_sent(name):
     option = TABLE[name]
     assert option.check(option.show(option.default)) == option.default
+
+
+def test_a_worker_gets_the_contents_of_the_files_that_can_be_read(tmp_path):
+    class Source:
+        def files(self):
+            return str(tmp_path / "cert.pem"), str(tmp_path / "missing.pem")
+
+    (tmp_path / "cert.pem").write_bytes(b"\xff PEM")
+    found = json.loads(json.dumps(dump_files([Source()])))
+    assert load_files(found) == {str(tmp_path / "cert.pem"): b"\xff PEM"}
