@@ -29,6 +29,7 @@ from wsserver.process.allocator import collect_rarely, keep_freed
 from wsserver.process.exit import complain, die, die_by
 from wsserver.process.log import log_settings
 from wsserver.process.notify import Notifier
+from wsserver.process.open_files import raise_limit
 from wsserver.process.pidfile import PidFileError, remove_stale_pid_file
 from wsserver.process.reload import reload_options
 from wsserver.process.signals import handle_signals
@@ -181,6 +182,7 @@ def makeService(options: Options) -> "TwistdService | TwistdSupervisor":
     # These change the whole process, so they are not part of `WebSocketService`, which other applications embed.
     collect_rarely()
     keep_freed()
+    raise_limit()
     use_monotonic_clock(reactor)
     # twistd prints a traceback if a service fails to start; print a `WsserverError` in one line instead.
     sys.excepthook = _one_line(sys.excepthook)

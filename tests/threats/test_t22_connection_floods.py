@@ -1,6 +1,5 @@
 """T22: more connections than the server may have, or has descriptors for."""
 
-import resource
 import socket
 import time
 
@@ -28,12 +27,7 @@ def connect_all(port, count, seconds):
 
 def limited(start_server, *options):
     """Start a server with 1,024 descriptors."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, before[1]))
-    try:
-        return start_server(*options)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    return start_server(*options, program=("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}", "--"))
 
 
 def test_t22_a_server_out_of_descriptors_keeps_its_clients(start_server, figures, full, redis):

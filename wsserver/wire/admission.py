@@ -176,7 +176,7 @@ def _max_connections(settings: Settings) -> int:
     possible = max(1, files - SPARE_FILES)
     if possible < settings.max_connections:
         _log.warn(
-            "connection limit lowered limit={possible} max_connections={wanted} open_files={files}; see ulimit -n",
+            "connection limit lowered limit={possible} max_connections={wanted} open_files={files}; see ulimit -Hn",
             possible=possible,
             wanted=settings.max_connections,
             files=files,
