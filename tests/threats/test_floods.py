@@ -204,3 +204,27 @@ def test_other_clients_lose_nothing_during(filled_server, figures, full, attack)
         assert measured.result > 0
     else:
         assert measured.result.sent > 0
+
+
+def subscribe_to_fresh_channels(port, seconds, rate):
+    """Open connections at a steady rate; each subscribes to 128 channels that have no other subscriber."""
+    sockets, begin = [], time.monotonic()
+    while (elapsed := time.monotonic() - begin) < seconds:
+        number = len(sockets)
+        channels = [f"fresh-{number}-{index}" for index in range(128)]
+        lines = [json.dumps({"id": 1, "connect": {}})]
+        lines += [json.dumps({"id": 2 + index, "subscribe": {"channel": name}}) for index, name in enumerate(channels)]
+        sockets.append(open_websocket(port, CENTRIFUGE))
+        sockets[-1].sendall(masked(TEXT, "\n".join(lines).encode()))
+        time.sleep(max(0.0, (number + 1) / rate - elapsed))
+    return len(sockets)
+
+
+def test_other_clients_lose_nothing_during_subscriptions_to_fresh_channels_with_redis(
+    start_server, redis, figures, full
+):
+    """Redis must confirm each channel, and all of them end at the same time when the process of the clients exits."""
+    server = start_server("--redis", redis.url, "--channel-allow", "*", *OPTIONS[2:])
+    server.wait_for(lambda: server.get("/ready").status == 200, "ready")
+    measured = withstand(server, figures, subscribe_to_fresh_channels, 3 if full else 1, 45)
+    assert measured.result >= 40

@@ -139,7 +139,11 @@ class RedisBroker:
 
     def metrics(self) -> "Mapping[str, float]":
         """Return the broker's metrics for `/api/info`: metric name -> value."""
-        return {"redis_subscriber_up": float(self.up), "redis_reconnects_total": float(self._link.reconnects)}
+        return {
+            "redis_subscriber_up": float(self.up),
+            "redis_reconnects_total": float(self._link.reconnects),
+            "redis_oversized_messages_total": float(self._link.oversized),
+        }
 
     def deliver_to(self, listener: Listener, on_control: Callable[[bytes], None] = ignore_control) -> None:
         """Set the objects that receive the broker's deliveries; see `wsserver.hub.broker.Broker.deliver_to`."""

@@ -1,13 +1,14 @@
 """
 Connections to Redis or to a sentinel. This is the only module that imports hiredis, a parser of the Redis protocol.
 
-If a connection is lost, it does not reconnect: `wsserver.redis.supervisor` opens a new one.
+The connection that receives messages is in `wsserver.redis.subscriber`. If a connection is lost, it does not reconnect:
+`wsserver.redis.supervisor` opens a new one.
 """
 
 import os
 import re
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable
+from collections import deque
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ __all__ = [
     "NotConnected",
     "RedisError",
     "ResponseError",
-    "SubscriberConnection",
     "connect",
     "endpoint",
     "fire",
@@ -41,11 +41,15 @@ __all__ = [
 
 _TLS_ALERT = b"\x15\x03"
 
-BATCH = 1000
-"""Maximum number of channels in one SUBSCRIBE command."""
+SECONDS_PER_TURN = 0.005
+"""
+Seconds after which a connection handles no further replies in the same turn of the reactor.
 
-MAX_MESSAGE = 16 * 1024 * 1024
-"""Maximum size in bytes of a message that the server reads from Redis. Centrifugo's limit for the API is 1 MiB."""
+A read can contain a thousand confirmations, and each of them may complete the request of a client.
+"""
+
+CHECKED = 16
+"""Number of replies between two looks at the clock."""
 
 pack_command: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 """Encode a command: its name and its arguments, which are bytes, strings (as UTF-8) and numbers."""
@@ -82,11 +86,19 @@ class NotConnected(Exception):
 
 
 class Connection(Protocol):
-    """A connection for commands. Redis answers them in the order in which they were sent."""
+    """
+    A connection for commands. Redis answers them in the order in which they were sent.
+
+    Args:
+        reactor: its clock limits the time of each turn; None for no limit.
+    """
 
     transport: Any
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any = None) -> None:
+        self._reactor = reactor
+        self._rest: Any = None
+        """The call that handles the rest of the received replies in the next turn; None if there is no rest."""
         self.why = ""
         """Why the connection was lost; empty while it is open."""
         self.bytes_waiting = 0
@@ -141,15 +153,44 @@ class Connection(Protocol):
         return self._on_lost[-1]
 
     def dataReceived(self, data: bytes) -> None:
-        """Parse the replies in the received data; close the connection if the data is not in the Redis protocol."""
-        reader, receive = self._reader, self.receive
+        """Handle the replies in the received data; close the connection if the data is not in the Redis protocol."""
+        self._reader.feed(data)
+        if self._rest is None:
+            self._handle_replies(data)
+
+    def _handle_replies(self, data: bytes = b"", *, is_limited: bool = True) -> None:
+        """
+        Handle the complete replies that have been received; the rest in the next turn, if the time is used up.
+
+        Args:
+            data: the data that has just been received.
+            is_limited: whether the time is limited.
+        """
+        reader, receive, count = self._reader, self.receive, 0
+        reactor = self._reactor if is_limited else None
+        end = reactor.seconds() + SECONDS_PER_TURN if reactor is not None else 0.0
         try:
-            reader.feed(data)
             while (reply := reader.gets()) is not False:
                 receive(reply)
+                count += 1
+                if reactor is not None and not count % CHECKED and reactor.seconds() >= end:
+                    # Further data stays in the kernel.
+                    self.transport.pauseProducing()
+                    self._rest = reactor.callLater(0, self._handle_rest)
+                    break
         except _InvalidReply:
             self.why = _describe_foreign_server(data)
             self.hang_up()
+        self.turn_ended(data)
+
+    def _handle_rest(self) -> None:
+        self._rest = None
+        self._handle_replies()
+        if self._rest is None and self.connected:
+            self.transport.resumeProducing()
+
+    def turn_ended(self, data: bytes) -> None:
+        """Do nothing. Called when the replies in the received data, or as many as the time permits, are handled."""
 
     def receive(self, reply: Any) -> None:
         """
@@ -174,6 +215,10 @@ class Connection(Protocol):
 
         Then fire the Deferreds of `when_lost`, and fail all waiting commands.
         """
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+            self._handle_replies(is_limited=False)
         self.connected = 0
         self.why = self.why or _describe_error(reason.value)
         waiting, self._on_lost = self._on_lost, []
@@ -187,132 +232,6 @@ class Connection(Protocol):
         # Twisted's TLS transport raises an exception if a lost connection is aborted.
         if self.connected:
             self.transport.abortConnection()
-
-
-class SubscriberConnection(Connection):
-    """
-    A connection that subscribes to Redis channels and receives their messages.
-
-    Redis answers a SUBSCRIBE command for several channels with one confirmation for each channel, or with a single
-    error for all of them. Answers arrive in the order of the commands: each belongs to the oldest unanswered command.
-
-    Args:
-        on_messages: called with the messages of each read, in order: Redis sends a message as an array of the word
-            `message`, the Redis channel and the data. It is called before `on_confirmed` or `on_refused` if a message
-            was received before the answer.
-        on_confirmed: called with a Redis channel when its subscription is confirmed. It is not called if a later
-            SUBSCRIBE for the channel is still unanswered.
-        on_refused: called when Redis refuses a SUBSCRIBE command, with three arguments: the channels of the command
-            (without those for which a later SUBSCRIBE is unanswered), the error reply, and whether the command named
-            only one channel.
-    """
-
-    def __init__(
-        self,
-        *,
-        on_messages: Callable[[list[list[bytes]]], None],
-        on_confirmed: Callable[[bytes], None],
-        on_refused: Callable[[list[bytes], str, bool], None],
-    ) -> None:
-        super().__init__()
-        self._on_messages, self._on_confirmed, self._on_refused = on_messages, on_confirmed, on_refused
-        self._messages: list[list[bytes]] = []
-        """The messages of the current read that have not been passed to `on_messages` yet."""
-        self._unanswered_commands: deque[tuple[bytes, list[bytes]]] = deque()
-        self._answer_count = 0
-        """Number of answers to the oldest unanswered command that have arrived."""
-        self._pending_subscribes: Counter[bytes] = Counter()
-        """Channel -> number of unanswered SUBSCRIBE commands, which is 2 after subscribe, unsubscribe, subscribe."""
-        self._incomplete = 0
-        """Number of bytes received since the last complete message or answer."""
-        self.unanswered = 0
-        """Number of answers that are outstanding: one for each channel of each unanswered command."""
-
-    def hang_up(self) -> None:
-        """
-        Close the connection immediately.
-
-        No callback is called after this, even for messages received before. Messages that have already been passed to
-        `on_messages` are still processed.
-        """
-        self._on_messages = self._on_confirmed = self._on_refused = _ignore
-        super().hang_up()
-
-    def subscribe(self, channels: Iterable[bytes]) -> None:
-        """Subscribe to Redis channels, with one SUBSCRIBE command for every `BATCH` channels."""
-        rest = list(channels)
-        for start in range(0, len(rest), BATCH):
-            batch = rest[start : start + BATCH]
-            self._pending_subscribes.update(batch)
-            self._send_command(b"SUBSCRIBE", batch)
-
-    def unsubscribe(self, channel: bytes) -> None:
-        """Send UNSUBSCRIBE for a Redis channel."""
-        self._send_command(b"UNSUBSCRIBE", [channel])
-
-    def _send_command(self, command: bytes, channels: list[bytes]) -> None:
-        self._unanswered_commands.append((command, channels))
-        self.unanswered += len(channels)
-        self.transport.write(pack_command((command, *channels)))
-
-    def dataReceived(self, data: bytes) -> None:
-        """
-        Parse the messages and answers in the received data, like `Connection.dataReceived`.
-
-        If a message is over `MAX_MESSAGE`, close the connection instead of reading the rest of it. The supervisor opens
-        a new one, and subscribers are told what may be missing, as after any loss of the connection.
-        """
-        self._incomplete += len(data)
-        super().dataReceived(data)
-        self._pass_messages()
-        if self._incomplete > MAX_MESSAGE:
-            self.why = f"a message is over {MAX_MESSAGE} bytes"
-            self.hang_up()
-
-    def receive(self, reply: Any) -> None:
-        """Handle a message, or the answer to a SUBSCRIBE or UNSUBSCRIBE command."""
-        self._incomplete = 0
-        kind = reply[0] if isinstance(reply, list) and len(reply) == 3 else None
-        if kind == b"message":
-            self._messages.append(reply)
-            return
-        self._pass_messages()
-        if kind in (b"subscribe", b"unsubscribe"):
-            self._on_answer(reply[1])
-        elif isinstance(reply, ResponseError) and self._unanswered_commands:
-            self._on_refusal(str(reply))
-        else:
-            super().receive(reply)
-
-    def _pass_messages(self) -> None:
-        if self._messages:
-            messages, self._messages = self._messages, []
-            self._on_messages(messages)
-
-    def _on_answer(self, channel: bytes) -> None:
-        command, channels = self._unanswered_commands[0]
-        self.unanswered -= 1
-        self._answer_count += 1
-        if self._answer_count == len(channels):
-            self._unanswered_commands.popleft()
-            self._answer_count = 0
-        if command == b"SUBSCRIBE" and self._is_last_answer(channel):
-            self._on_confirmed(channel)
-
-    def _on_refusal(self, why: str) -> None:
-        command, channels = self._unanswered_commands.popleft()
-        self.unanswered -= len(channels)
-        if command == b"SUBSCRIBE":
-            self._on_refused(
-                [channel for channel in channels if self._is_last_answer(channel)], why, len(channels) == 1
-            )
-
-    def _is_last_answer(self, channel: bytes) -> bool:
-        self._pending_subscribes[channel] -= 1
-        if self._pending_subscribes[channel]:
-            return False
-        del self._pending_subscribes[channel]
-        return True
 
 
 def endpoint(reactor: Any, host: str, port: int, *, tls: bool, trust: Any) -> Any:
@@ -366,7 +285,7 @@ def connect(
     Open a connection to Redis or to a sentinel, log in, and select the database.
 
     Args:
-        make: a function that returns a `Connection` or a `SubscriberConnection`.
+        make: a function that returns a `Connection`.
         where: the endpoint to connect to.
         username: the user in the access control list of Redis; None for the default user.
         password: the user's password; None to send no password.
@@ -406,10 +325,6 @@ def fire(done: "Deferred[Any]", reply: Any) -> None:
         done.errback(reply)
     else:
         done.callback(reply)
-
-
-def _ignore(*_: Any) -> None:
-    """Do nothing."""
 
 
 def _describe_foreign_server(data: bytes) -> str:

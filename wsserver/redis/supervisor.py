@@ -29,13 +29,13 @@ from wsserver.redis.connection import (
     Connection,
     NotConnected,
     ResponseError,
-    SubscriberConnection,
     connect,
     endpoint,
     read_certificates,
 )
 from wsserver.redis.errors import describe_reply
 from wsserver.redis.sentinel import find_master, prove_master, read_dataset_id
+from wsserver.redis.subscriber import SubscriberConnection
 from wsserver.redis.subscriptions import Subscriptions
 
 __all__ = ["RedisLink"]
@@ -126,6 +126,8 @@ class RedisLink:
         """Why the link is down; only meaningful while `up` is False."""
         self.reconnects = 0
         """How often the link came up again after it had been down."""
+        self.oversized = 0
+        """How often the link was lost because of a message over `wsserver.redis.subscriber.MAX_MESSAGE`."""
         self.dataset_id = ""
         """The dataset ID of the connected Redis, or an empty string; see `wsserver.redis.sentinel.read_dataset_id`."""
 
@@ -164,11 +166,12 @@ class RedisLink:
             where = endpoint(self._reactor, *address, tls=url.tls, trust=self._trust)
             subscriber = partial(
                 SubscriberConnection,
+                self._reactor,
                 on_messages=self._on_messages,
                 on_confirmed=self._on_confirmed,
                 on_refused=self._on_refused,
             )
-            for make in (Connection, subscriber):
+            for make in (partial(Connection, self._reactor), subscriber):
                 connection = yield connect(
                     make, where, username=url.username, password=url.password, database=url.database
                 )
@@ -232,6 +235,7 @@ class RedisLink:
 
     def _on_lost(self, connection: Any) -> None:
         if self._pair is not None and connection in self._pair:
+            self.oversized += getattr(connection, "is_oversized", False)
             self._drop(connection.why)
 
     def _on_demoted(self) -> None:

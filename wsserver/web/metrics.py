@@ -341,6 +341,12 @@ METRICS: Final = (
         "How often the connection to Redis was established again; missing without --redis.",
         _of_broker("redis_reconnects_total"),
     ),
+    Metric(
+        "redis_oversized_messages_total",
+        "counter",
+        "How often the connection to Redis was lost because of a message over 16 MiB; missing without --redis.",
+        _of_broker("redis_oversized_messages_total"),
+    ),
     # Hooks.
     Metric(
         "hook_requests_total",

@@ -621,3 +621,24 @@ class ReplyTests:
         assert got[:2] == ["refused", repr([b"\r\n", 7, [b"\xff"], None])]
         data = ["", "x" * 300_000, "\r\n", bytes(range(256)).decode("latin-1"), *map(str, range(1000)), "end"]
         assert got[2:] == [["Ã¼", one] for one in data]
+
+
+class OversizedMessageTests:
+    """A PUBLISH of redis-cli with more than the server reads."""
+
+    def test_costs_a_reconnect_that_is_counted_and_explained(self, start_server, make_redis, log):
+        """Subscribers of other channels learn that something may be missing, and receive what follows."""
+        redis = make_redis()
+        server = up(start_server(redis=redis.url))
+        with server.connect() as other, server.connect() as big:
+            other.handshake("/ws?channel=other")
+            big.handshake("/ws?channel=big")
+            redis.publish("other", b"before")
+            assert other.read_message() == "before"
+            assert redis.publish("big", bytes(17 * 1024 * 1024)) == 1
+            assert json.loads(other.read_message()) == {"event": "gap", "channel": "other"}
+            redis.publish("other", b"after")
+            assert other.read_message() == "after"
+        assert server.service.hub.broker.metrics()["redis_oversized_messages_total"] == 1
+        [line] = [line for line in redis_lines(log) if "lost Redis" in line]
+        assert line.endswith("reconnecting: a message to channel 'big' is over 16MiB")

@@ -2,11 +2,13 @@
 
 import pytest
 from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from wsserver.redis import connection as connections
-from wsserver.redis.connection import BATCH, Connection, ResponseError, SubscriberConnection
+from wsserver.redis import subscriber as subscribers
+from wsserver.redis.connection import CHECKED, SECONDS_PER_TURN, Connection, RedisError, ResponseError
+from wsserver.redis.subscriber import BATCH, SubscriberConnection
 
 
 class Subscriber:
@@ -137,23 +139,86 @@ class MessageTests:
 
     def test_closes_the_connection_instead_of_reading_a_message_over_the_maximum(self, subscriber, monkeypatch):
         """What was received before it is delivered. The supervisor connects again, and reports a gap."""
-        monkeypatch.setattr(connections, "MAX_MESSAGE", 10_000)
+        monkeypatch.setattr(subscribers, "MAX_MESSAGE", 10_000)
         data = self._message(10) + self._message(50_000)
         for start in range(0, len(data), 1000):
             if not subscriber.transport.disconnecting:
                 subscriber.connection.dataReceived(data[start : start + 1000])
         assert subscriber.messages == [(b"c", b"x" * 10)]
         assert subscriber.transport.disconnecting
-        assert subscriber.connection.why == "a message is over 10000 bytes"
+        assert subscriber.connection.why == "a message to channel 'c' is over 10000B"
+        assert subscriber.connection.is_oversized
         assert start > 12_000
 
+    @pytest.mark.parametrize("cut", [1, 20, 35, 40, 60])
+    def test_names_the_channel_of_such_a_message_wherever_a_read_ends(self, subscriber, monkeypatch, cut):
+        """The header of the message may arrive in two reads. A message before it has the form of a header."""
+        monkeypatch.setattr(subscribers, "MAX_MESSAGE", 10_000)
+        data = b"*3\r\n$7\r\nmessage\r\n$2\r\nok\r\n$3\r\n*3\r\r\n" + self._message(50_000)
+        subscriber.connection.dataReceived(data[:cut])
+        subscriber.connection.dataReceived(data[cut:5000])
+        subscriber.connection.dataReceived(data[5000:20_000])
+        assert "channel 'c' is over" in subscriber.connection.why
+
     def test_reads_any_number_of_messages_below_the_maximum(self, subscriber, monkeypatch):
-        monkeypatch.setattr(connections, "MAX_MESSAGE", 10_000)
+        monkeypatch.setattr(subscribers, "MAX_MESSAGE", 10_000)
         data = self._message(8000) * 10
         for start in range(0, len(data), 1000):
             subscriber.connection.dataReceived(data[start : start + 1000])
         assert len(subscriber.messages) == 10
         assert not subscriber.transport.disconnecting
+
+
+class TurnTests:
+    """Each reply takes a quarter of the time of a turn."""
+
+    REPLIES = 3 * CHECKED
+
+    @pytest.fixture
+    def clock(self):
+        """Return the clock of the connection."""
+        return Clock()
+
+    @pytest.fixture
+    def replies(self, clock):
+        """Return a connection that has received replies to its commands in one read, and the list of the replies."""
+        connection, replies = Connection(clock), []
+        connection.makeConnection(StringTransport())
+
+        def handle(reply):
+            clock.rightNow += SECONDS_PER_TURN / 4
+            replies.append(reply)
+
+        for _ in range(self.REPLIES):
+            connection.send(b"", handle)
+        connection.dataReceived(b"".join(b":%d\r\n" % number for number in range(self.REPLIES)))
+        return connection, replies
+
+    def test_the_time_of_a_turn_limits_the_replies(self, clock, replies):
+        """Meanwhile, nothing more is read from the socket."""
+        connection, handled = replies
+        assert handled == list(range(CHECKED))
+        assert connection.transport.producerState == "paused"
+        clock.advance(0)
+        assert handled == list(range(self.REPLIES))
+        assert connection.transport.producerState == "producing"
+
+    def test_data_that_arrives_meanwhile_waits(self, clock, replies):
+        connection, handled = replies
+        connection.send(b"", handled.append)
+        connection.dataReceived(b"+last\r\n")
+        assert len(handled) == CHECKED
+        clock.advance(0)
+        assert handled == [*range(self.REPLIES), b"last"]
+
+    def test_handles_the_rest_when_the_connection_is_lost(self, clock, replies):
+        """These commands have been executed; only the others fail."""
+        connection, handled = replies
+        connection.send(b"", handled.append)
+        connection.connectionLost(Failure(ConnectionDone()))
+        assert handled[:-1] == list(range(self.REPLIES))
+        assert isinstance(handled[-1], RedisError)
+        assert clock.getDelayedCalls() == []
 
 
 @pytest.fixture
