@@ -26,7 +26,8 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-
 _SECRET = re.compile(
     r"\b((?i:(?:access_)?token=|bearer[ .]+))[^&\s,;'\"]+"
     r"|\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*"
-    r"|(?<=//)[^/?#\s@'\"]*:[^/?#\s@'\"]*(?=@)"
+    # A user and a password in a URL, also percent-encoded. Possessive, or a long run of colons would take seconds.
+    r"|(?<=//)(?:[^/?#\s@'\":%]|%(?!3[Aa]|40))*+(?::|%3[Aa])(?:[^/?#\s@'\"%]|%(?!40))*+(?=@|%40)"
 )
 
 

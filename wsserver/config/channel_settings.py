@@ -195,6 +195,7 @@ class ChannelSettings(LimitSettings):
         "who the user is. The request is a POST with JSON.",
         metavar="URL",
         reload=True,
+        secret=True,
     )
     hook_subscribe: str = option(
         _HOOKS,
@@ -204,6 +205,7 @@ class ChannelSettings(LimitSettings):
         "nor --channel-allow permits.",
         metavar="URL",
         reload=True,
+        secret=True,
     )
     hook_publish: str = option(
         _HOOKS,
@@ -213,6 +215,7 @@ class ChannelSettings(LimitSettings):
         "--channel-publish permits, and with which data.",
         metavar="URL",
         reload=True,
+        secret=True,
     )
     hook_rpc: str = option(
         _HOOKS,
@@ -222,6 +225,7 @@ class ChannelSettings(LimitSettings):
         "get error 108.",
         metavar="URL",
         reload=True,
+        secret=True,
     )
     hook_message: str = option(
         _HOOKS,
@@ -231,6 +235,7 @@ class ChannelSettings(LimitSettings):
         "it, the server closes the connection with 3508.",
         metavar="URL",
         reload=True,
+        secret=True,
     )
     hook_message_raw: bool = option(
         _HOOKS,
@@ -247,6 +252,7 @@ class ChannelSettings(LimitSettings):
         "URL of the disconnect hook: the server reports that a client has disconnected, once and without retries.",
         metavar="URL",
         reload=True,
+        secret=True,
     )
     hook_channel: str = option(
         _HOOKS,
@@ -256,6 +262,7 @@ class ChannelSettings(LimitSettings):
         "has had none for 5 s (vacated). Servers that share a Redis count their subscribers together. The server "
         "retries until your backend accepts the report.",
         metavar="URL",
+        secret=True,
     )
     # Precedent: Centrifugo 1 s.
     hook_timeout: float = option(
@@ -313,6 +320,7 @@ class ChannelSettings(LimitSettings):
         "every ten minutes, and when a token names an unknown key.",
         metavar="URL",
         reload=True,
+        secret=True,
     )
     token_audience: str = option(
         _TOKENS,

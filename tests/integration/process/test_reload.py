@@ -81,9 +81,15 @@ class ReloadTests:
 
     def test_names_the_options_that_need_a_restart(self, server, file):
         file.write_text(
-            FILE.format(key="two", channel="b") + 'redis = "redis://:secret@127.0.0.1"\nlog_format = "json"'
+            FILE.format(key="two", channel="b")
+            + 'redis = "redis://:secret@127.0.0.1"\nlog_format = "json"\nlog_level = "debug"\naccess_log = "off"\n'
+            'log_max_rate = 7\nlog_max_size = 2000000\nlog_max_files = 3\nmetrics = "on"\n'
+            'admin_listen = ["tcp:0:interface=127.0.0.1"]\n'
         )
-        reload(server, "options changed that need a restart names=--log-format,--redis")
+        names = "access-log admin-listen log-format log-level log-max-files log-max-rate log-max-size metrics redis"
+        reload(server, "options changed that need a restart names=")
+        (line,) = [one for one in server.read_log().splitlines() if "need a restart names=" in one]
+        assert set(line.rpartition("=")[2].split(",")) == {f"--{name}" for name in names.split()}
         assert "secret" not in server.read_log()
         assert call(server, "two") == 200
 
