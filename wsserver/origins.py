@@ -9,9 +9,10 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from wsserver.text import quote
 from wsserver.typing import Origin
 
-__all__ = ["EMPTY", "allowed_origin", "is_loopback", "is_own", "origin_of"]
+__all__ = ["EMPTY", "allowed_origin", "describe_host", "is_loopback", "is_loopback_host", "is_own", "origin_of"]
 
 EMPTY: Final = "empty"
 """The word in options for an Origin header without a value."""
@@ -112,3 +113,13 @@ def is_loopback_host(host: str) -> bool:
     """
     origin = origin_of(f"http://{host}")
     return origin is not None and is_loopback(origin)
+
+
+def describe_host(host: str) -> str:
+    """
+    Return how a client that is not local has reached the server, for a message.
+
+    Args:
+        host: the Host header of the client's request; empty if a proxy has forwarded the request.
+    """
+    return f"for host {quote(host)}" if host else "through a proxy or without a Host header"

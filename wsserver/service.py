@@ -400,7 +400,7 @@ class WebSocketService(Service):
 
         Raises:
             ListenError: the server cannot listen on an address.
-            SettingError: the server listens beyond loopback, and an option is for development only.
+            SettingError: other machines can reach the server, and an option is for development only.
         """
         super().privilegedStartService()
         self._listen()
@@ -414,7 +414,7 @@ class WebSocketService(Service):
 
         Raises:
             ListenError: the server cannot listen on an address.
-            SettingError: the server listens beyond loopback, and an option is for development only.
+            SettingError: other machines can reach the server, and an option is for development only.
         """
         super().startService()
         if not self.ports:
@@ -548,6 +548,8 @@ class WebSocketService(Service):
     def _set_reach(self, *, loopback_only: bool) -> None:
         """Replace the rules that depend on who can reach the server; until it listens, assume that all can."""
         self._loopback_only = loopback_only
+        # Behind a proxy, clients on other machines reach loopback, too.
+        loopback_only = loopback_only and not self.settings.trusted_proxy
         self.frontend.policy = Policy.of(self.settings, loopback_only=loopback_only)
         self.authorizer.access = Access(self.hub.rules, loopback_only)
         self.endpoints.catch_all = decide_catch_all(self.settings, loopback_only=loopback_only)
@@ -563,7 +565,7 @@ class WebSocketService(Service):
             reason=catch_all.reason,
         )
         if self.authorizer.access.closed and self.authorizer.tokens is None and "subscribe" not in self.hooks.events:
-            _log.info("no channel is allowed, because the server listens beyond loopback; see --channel-allow")
+            _log.info("no channel is allowed, because other machines can reach the server; see --channel-allow")
         for port in self._admin_ports.ports:
             _log.info("admin endpoint at {address}", address=authority(port) or str(port.getHost()))
         for port in self._public_ports.ports:

@@ -432,7 +432,7 @@ def connect_autobahn(url: str, protocols: Iterable[str] = (), **options: Any) ->
     return peer
 
 
-def answer_to(peer, path, **options):
+def answer_to(peer, path, *more, **options):
     """Send a handshake, valid or invalid; return the response."""
-    peer.send(handshake_request(path, **options))
+    peer.send(handshake_request(path, *more, **options))
     return peer.read_response()

@@ -62,12 +62,12 @@ def refuse_exposure(settings: "Settings", *, loopback_only: bool) -> None:
     Raises:
         SettingError: other machines can reach the server, and an option is for development only.
     """
-    if loopback_only:
+    if loopback_only and not settings.trusted_proxy:
         return
     for name in _LOOPBACK_ONLY:
         if getattr(settings, name):
             raise SettingError(
                 "--" + name.replace("_", "-"),
-                "expected every listener to be a loopback address, such as --interface 127.0.0.1; a UNIX socket and a "
-                "port with the PROXY protocol do not count as loopback",
+                "expected every listener to be a loopback address, such as --interface 127.0.0.1, and no "
+                "--trusted-proxy; a UNIX socket and a port with the PROXY protocol do not count as loopback",
             )

@@ -29,8 +29,7 @@ from wsserver.hub.clients import Clients, new_client_id
 from wsserver.hub.deferreds import MaybeDeferred, may_wait
 from wsserver.hub.names import MAX_CHANNELS, NotAllowed
 from wsserver.hub.override import forces_events
-from wsserver.origins import is_loopback_host
-from wsserver.text import quote
+from wsserver.origins import describe_host, is_loopback_host
 from wsserver.typing import ChannelName, Header, JSONText
 from wsserver.wire.http11 import Refusal, bad_request
 
@@ -265,7 +264,7 @@ class Authorizer:
         Args:
             channel: the channel.
             identity: the client's identity.
-            host: the Host header of the client's request.
+            host: the Host header of the client's request; empty if a proxy has forwarded it.
             caller: the description of the client for the backend; None if the backend must not be asked.
             data: the client's JSON data for the backend.
 
@@ -289,7 +288,7 @@ class Authorizer:
         Args:
             channel: the channel.
             identity: the client's identity.
-            host: the Host header of the client's request.
+            host: the Host header of the client's request; empty if a proxy has forwarded it.
 
         Returns:
             The reason why the client may not subscribe; None if it may.
@@ -308,7 +307,7 @@ class Authorizer:
         Check whether clients may connect to a host name.
 
         Args:
-            host: the Host header of the client's request.
+            host: the Host header of the client's request; empty if a proxy has forwarded it.
 
         Returns:
             With --insecure, the reason why the name is refused if it is not a loopback name; otherwise None.
@@ -316,7 +315,7 @@ class Authorizer:
         # Against DNS rebinding, as in `Access.refuse`.
         if not self._insecure or is_loopback_host(host):
             return None
-        return NotAllowed(f"with --insecure, host {quote(host)} is not allowed; connect to localhost")
+        return NotAllowed(f"with --insecure, a connection {describe_host(host)} is not allowed; connect to localhost")
 
     def hooks_for(self, event: str) -> Hooks | None:
         """Return the hooks if there is one for an event; None otherwise."""

@@ -84,11 +84,13 @@ def decide_catch_all(settings: Settings, *, loopback_only: bool) -> CatchAll:
     if mode != "auto":
         return CatchAll(mode == "on", f"--catch-all {mode}")
     if not loopback_only:
-        return CatchAll(False, "--catch-all auto, and the server listens beyond loopback")
+        return CatchAll(False, "--catch-all auto, and other machines can reach the server")
     for name in _CHANNEL_OPTIONS:
         if getattr(settings, name):
             return CatchAll(False, f"--catch-all auto, and --{name.replace('_', '-')} is set")
-    return CatchAll(True, "--catch-all auto, and the server listens on loopback only, without channel options")
+    return CatchAll(
+        True, "--catch-all auto, only this machine can reach the server, and no Redis, API, token or hook is configured"
+    )
 
 
 def names_channel(names: Iterable[str], *, misspelled: bool = True) -> bool:

@@ -9,7 +9,7 @@ from typing import Final
 
 from wsserver.hub.names import NotAllowed
 from wsserver.hub.rules import Rules
-from wsserver.origins import is_loopback_host
+from wsserver.origins import describe_host, is_loopback_host
 from wsserver.text import quote
 from wsserver.typing import ChannelName
 
@@ -50,13 +50,13 @@ class Access:
         Check whether a client may subscribe to a channel.
 
         If no option opens or closes the channel, there are two cases. If the server listens on loopback addresses only,
-        the client used a loopback host name, such as localhost, and there is no subscribe hook, the channel is allowed.
-        Otherwise, it is not.
+        the client used a loopback host name, such as localhost, without a proxy, and there is no subscribe hook, the
+        channel is allowed. Otherwise, it is not.
 
         Args:
             channel: the channel's name.
             user: the client's user ID; empty if the client is anonymous.
-            host: the Host header of the client's request.
+            host: the Host header of the client's request; empty if a proxy has forwarded it.
             has_hook: whether there is a subscribe hook. Loopback then opens no channels.
 
         Returns:
@@ -77,14 +77,14 @@ class Access:
             return NotAllowed(f"channel {quote(channel)} is not allowed by the backend (--hook-subscribe)")
         if not self.loopback_only:
             return NotAllowed(
-                f"channel {quote(channel)} is not allowed: the server listens beyond loopback and --channel-allow is "
-                f"not set"
+                f"channel {quote(channel)} is not allowed: other machines can reach the server, and "
+                f"--channel-allow is not set"
             )
         # Against DNS rebinding: a website whose host name resolves to 127.0.0.1 could connect to this server from a
         # browser on this machine. The browser would then send the website's host name in the Host header.
         if not is_loopback_host(host):
             return NotAllowed(
-                f"channel {quote(channel)} is not allowed for host {quote(host)}; connect to localhost, or set "
+                f"channel {quote(channel)} is not allowed {describe_host(host)}; connect to localhost, or set "
                 f"--channel-allow"
             )
         return None

@@ -113,7 +113,7 @@ class Supervisor(Service):
 
         Raises:
             ListenError: the server cannot listen on an address.
-            SettingError: the server listens beyond loopback, and an option is for development only.
+            SettingError: other machines can reach the server, and an option is for development only.
         """
         super().privilegedStartService()
         self._files = dump_files(self._checked.certificates)

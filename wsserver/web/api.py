@@ -15,7 +15,7 @@ import msgspec
 from wsserver.centrifugecodes import BAD_REQUEST_ERROR, NOT_AVAILABLE_ERROR, PERMISSION_DENIED, UNAUTHORIZED
 from wsserver.hub.deferreds import MaybeDeferred, gather, may_wait, then, waits
 from wsserver.jsonfields import decode, decode_shallow, write
-from wsserver.origins import is_loopback_host
+from wsserver.origins import describe_host, is_loopback_host
 from wsserver.text import quote
 from wsserver.web.methods import Methods, Outcome, Problem, Result, bad_parameters, bad_request, write_error
 from wsserver.web.parameters import AnyBatch, PublishBatch, PublishCommand
@@ -136,7 +136,7 @@ class API:
     def check_key(self, request: Request) -> Problem | None:
         """Return the problem of a request without a valid key; None if it may call the API."""
         if self._insecure:
-            return _refuse_host(request.host)
+            return _refuse_host(request.local_host)
         if not self._key:
             return Problem(HTTPStatus.FORBIDDEN, NOT_AVAILABLE_ERROR, "the API is disabled; see --api-key")
         sent = _read_key(request)
@@ -193,10 +193,10 @@ def _join(replies: list[Result]) -> Result:
 
 
 def _refuse_host(host: str) -> Problem | None:
-    # Against DNS rebinding, as in `wsserver.hub.names.Access.refuse`.
+    # Against DNS rebinding, as in `wsserver.hub.access.Access.refuse`.
     if is_loopback_host(host):
         return None
-    reason = f"without a key, the API is not available for host {quote(host)}; connect to localhost"
+    reason = f"without a key, the API is not available {describe_host(host)}; connect to localhost"
     return Problem(HTTPStatus.FORBIDDEN, PERMISSION_DENIED, reason)
 
 

@@ -184,7 +184,7 @@ class CentrifugeHTTP:
         stream = make(
             form.codec,
             form.write,
-            ClientContext(caller, request.host),
+            ClientContext(caller, request.local_host),
             token=token,
             session_id=session,
             origin=request.fields.get("origin", ""),

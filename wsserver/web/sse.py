@@ -38,7 +38,7 @@ from wsserver.wire.eventstream import (
 )
 from wsserver.wire.fastpath import Output
 from wsserver.wire.frames import FIN_TEXT
-from wsserver.wire.http11 import Refusal, bad_request, parse_parameters
+from wsserver.wire.http11 import FORWARDING_HEADERS, Refusal, bad_request, parse_parameters
 from wsserver.wire.linger import LINGER
 from wsserver.wire.protocol import ServerFactory
 
@@ -108,7 +108,8 @@ class SSE(Resource):
         query = parse_parameters((request.uri.partition(b"?")[2]).decode("ascii"))
         if query is None:
             return refuse(request, bad_request("the query is not UTF-8 or has more than a thousand parameters"))
-        host = (request.getHeader(b"host") or b"").decode("latin-1")
+        is_forwarded = any(request.requestHeaders.hasHeader(name) for name in FORWARDING_HEADERS)
+        host = "" if is_forwarded else (request.getHeader(b"host") or b"").decode("latin-1")
         authorizations = request.requestHeaders.getRawHeaders(b"authorization") or []
         caller = self.authorizer.caller("sse", "raw", _headers(request), show_peer(request.getClientAddress()))
         credentials = Credentials(query, host, [value.decode("latin-1") for value in authorizations], caller=caller)

@@ -23,6 +23,7 @@ from wsserver.typing import Header, Path
 from wsserver.wire.frames import COMPILED, SPEEDUPS
 
 __all__ = [
+    "FORWARDING_HEADERS",
     "MAX_BODY",
     "MAX_HEAD",
     "MAX_HEADERS",
@@ -49,6 +50,9 @@ MAX_HEADERS = 128
 
 MAX_BODY = 64 * 1024
 """Maximum size of a request body, in bytes; the default of `--max-request-body`."""
+
+FORWARDING_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+"""Headers that proxies add to the requests that they forward, in lower case; with one of them, nobody is local."""
 
 MAX_KEPT = 1024
 """Maximum number of header lines in the cache of parsed lines. Browsers send the same lines with every request."""
@@ -227,6 +231,11 @@ class Request(msgspec.Struct, frozen=True):
     def host(self) -> str:
         """The Host header, e.g. `example.com:8080`; empty if an HTTP/1.0 request has none."""
         return self.fields.get("host", "")
+
+    @property
+    def local_host(self) -> str:
+        """The Host header, if the request comes from its client directly; empty if a proxy has forwarded it."""
+        return "" if any(name in self.fields for name in FORWARDING_HEADERS) else self.host
 
     @property
     def wants_websocket(self) -> bool:

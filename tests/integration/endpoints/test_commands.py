@@ -47,18 +47,22 @@ class PathTests:
     @pytest.mark.parametrize(
         ("settings", "answer", "reason"),
         [
-            ({}, 101, "--catch-all auto, and the server listens on loopback only, without channel options"),
+            (
+                {},
+                101,
+                "--catch-all auto, only this machine can reach the server, and no Redis, API, token or hook is configured",
+            ),
             (
                 {"listen": ("tcp:0:interface=127.0.0.1", "tcp6:0:interface=\\:\\:1")},
                 101,
-                "--catch-all auto, and the server",
+                "--catch-all auto, only this machine can reach the server",
             ),
             (
                 {"listen": ("tcp:0:interface=127.0.0.1", "unix:SOCKET")},
                 404,
-                "--catch-all auto, and the server listens beyond",
+                "--catch-all auto, and other machines can reach the server",
             ),
-            ({"interface": "0.0.0.0"}, 404, "--catch-all auto, and the server listens beyond loopback"),
+            ({"interface": "0.0.0.0"}, 404, "--catch-all auto, and other machines can reach the server"),
             ({"interface": "0.0.0.0", "catch_all": "on"}, 101, "--catch-all on"),
             ({"api_key": "hush"}, 404, "--catch-all auto, and --api-key is set"),
         ],

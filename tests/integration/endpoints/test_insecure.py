@@ -58,11 +58,22 @@ class InsecureTests:
         with server.connect() as peer:
             assert peer.request("/sse?channel=b", host="evil.example").status == 403
 
-    def test_a_centrifuge_client_connects_only_to_a_loopback_host(self, start_server):
+    def test_a_client_behind_a_proxy_is_refused(self, start_server):
+        server = start_server(insecure=True)
+        with server.connect() as peer:
+            found = peer.request("/sse?channel=b", "X-Forwarded-For: 203.0.113.7", host="localhost")
+            assert found.status == 403
+
+    @pytest.mark.parametrize(
+        ("header", "host"),
+        [("Origin: http://evil.example", "evil.example"), ("X-Forwarded-For: 203.0.113.7", "localhost")],
+        ids=["another host", "behind a proxy"],
+    )
+    def test_a_centrifuge_client_connects_only_to_a_loopback_host(self, start_server, header, host):
         """Publishing and reading history need no subscription, so the connection itself is refused."""
         server = start_server(insecure=True)
         with server.connect() as peer:
-            peer.send(handshake_request(PATH, "Origin: http://evil.example", replace={"Host": "evil.example"}))
+            peer.send(handshake_request(PATH, header, replace={"Host": host}))
             assert peer.read_response().status == 101
             peer.send_frame(TEXT, b'{"id": 1, "connect": {}}\n{"id": 2, "publish": {"channel": "b", "data": 1}}')
             payload = peer.read_close().payload
@@ -106,6 +117,15 @@ class InsecureAPITests:
             assert found.status == 403
             assert b"connect to localhost" in found.body
 
+    def test_calls_through_a_proxy_are_refused(self, start_server):
+        server = start_server(api_insecure=True)
+        with server.connect() as peer:
+            found = peer.request(
+                "/api/info", "X-Forwarded-For: 203.0.113.7", host="localhost", method="POST", body=b"{}"
+            )
+            assert found.status == 403
+            assert b"through a proxy" in found.body
+
 
 class ExposureTests:
     """The options for development are refused on a server that other machines can reach."""
@@ -117,8 +137,9 @@ class ExposureTests:
             {"interface": "0.0.0.0"},
             {"listen": ("tcp:0:interface=127.0.0.1", "tcp:0:interface=0.0.0.0")},
             {"listen": ("haproxy:tcp:0:interface=127.0.0.1",)},
+            {"trusted_proxy": ("127.0.0.1",)},
         ],
-        ids=["all addresses", "one of two listeners", "behind a proxy"],
+        ids=["all addresses", "one of two listeners", "PROXY protocol", "trusted proxy"],
     )
     def test_the_server_does_not_start_beyond_loopback(self, start_server, name, where):
         with pytest.raises(SettingError, match="expected every listener to be a loopback address"):

@@ -341,6 +341,27 @@ class RefusedTests:
             assert response.status == 403
 
     @pytest.mark.parametrize(
+        "header", ["X-Forwarded-For: 203.0.113.7", "Forwarded: for=203.0.113.7", "Via: 1.1 proxy", "X-Real-IP: ::1"]
+    )
+    def test_a_client_behind_a_proxy_is_not_local_whatever_host_it_names(self, server, header):
+        """Most proxies pass on the Host header of the client, which can be `localhost`."""
+        with server.connect() as peer, server.connect() as other:
+            answers = [
+                answer_to(peer, "/ws?channel=foo", header, replace={"Host": "localhost"}),
+                other.request("/sse?channel=foo", header, host="localhost"),
+            ]
+        for answer in answers:
+            assert answer.status == 403
+            assert "through a proxy" in answer.text
+
+    def test_no_client_is_local_with_trusted_proxy(self, start_server):
+        server = start_server(trusted_proxy=("127.0.0.1",))
+        with server.connect() as peer:
+            response = answer_to(peer, "/ws?channel=foo", replace={"Host": "localhost"})
+            assert response.status == 403
+            assert "other machines can reach the server" in response.text
+
+    @pytest.mark.parametrize(
         ("method", "body", "key", "status"),
         [
             ("publish", {"channel": "foo", "data": "x"}, "", 401),

@@ -38,7 +38,7 @@ class DecisionTests:
     def test_auto_is_off_beyond_loopback_and_the_reason_says_so(self):
         found = decide_catch_all(Settings(), loopback_only=False)
         assert not found.enabled
-        assert "beyond loopback" in found.reason
+        assert "other machines can reach" in found.reason
 
     @pytest.mark.parametrize(
         "option",

@@ -66,7 +66,7 @@ class CentrifugeProtocol(Executor, SubscriberProtocol):
         caller = self.permissions.authorizer.caller(
             self.transport_name, self.codec.name, handshake.headers, self._shown_peer
         )
-        self.context = ClientContext(caller, handshake.host)
+        self.context = ClientContext(caller, handshake.local_host)
         self.token = token or ""
         chosen = super().onConnect(request)
         return self.choose_subprotocol(offered) or select_subprotocol(chosen, offered)

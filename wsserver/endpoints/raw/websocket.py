@@ -60,7 +60,7 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
         subprotocol = select_subprotocol(super().onConnect(request), request.protocols)
         caller = self.authorizer.caller("websocket", "raw", handshake.headers, self._shown_peer)
         tokens = handshake.all("authorization")
-        credentials = Credentials(handshake.query or {}, handshake.host, tokens, request.protocols, caller)
+        credentials = Credentials(handshake.query or {}, handshake.local_host, tokens, request.protocols, caller)
         return self.authorizer.admit(credentials, self.default_format).addCallback(self._admitted, caller, subprotocol)
 
     def _admitted(self, found: Admitted | Refusal, caller: Caller, subprotocol: str | None) -> Any:
