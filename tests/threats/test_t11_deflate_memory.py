@@ -39,12 +39,19 @@ def memory_of(server, count, *, compress):
     return grown / KIB / count
 
 
-@pytest.mark.parametrize("options", [(), ("--compression-window-bits", "12")], ids=["default", "12 bits"])
-def test_t11_a_compressed_connection_costs_at_most_40_kib_more(start_server, figures, full, options):
+@pytest.fixture(scope="module")
+def plain(start_module_server, full):
+    """Return the memory in KiB that each of many connections without compression needs."""
+    return memory_of(start_module_server("--max-connections", "20000"), 5000 if full else 500, compress=False)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--compression-context-takeover", "on", "--compression-window-bits", "12")],
+    ids=["default", "context takeover, 12 bits"],
+)
+def test_t11_a_compressed_connection_costs_at_most_40_kib_more(start_server, plain, figures, full, options):
     """A connection with compression costs at most 40 KiB more than one without, after a message each way."""
-    count = 5000 if full else 500
-    plain = memory_of(start_server("--max-connections", "20000"), count, compress=False)
-    compressed = memory_of(
-        start_server("--max-connections", "20000", "--compression", "on", *options), count, compress=True
-    )
+    server = start_server("--max-connections", "20000", "--compression", "on", *options)
+    compressed = memory_of(server, 5000 if full else 500, compress=True)
     figures.at_most(40, compressed - plain, "additional memory for each connection", "KiB", (plain, compressed))

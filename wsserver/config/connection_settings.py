@@ -305,7 +305,8 @@ class ConnectionSettings:
         a_choice("off", "on"),
         "off",
         "Whether a compressed message may refer to earlier messages of the connection. Similar small messages then "
-        "become much smaller, but each connection needs 100 to 250 KiB more memory.",
+        "become much smaller, but each connection needs 100 to 250 KiB more memory, or less with "
+        "--compression-window-bits.",
         metavar="off|on",
         reload=True,
     )
@@ -314,7 +315,8 @@ class ConnectionSettings:
         an_integer(9, 15),
         15,
         "Size of the compression window, as an exponent of 2: 9 is 512 bytes, 15 is 32 KiB. The server also asks "
-        "clients to use this window, if they support that.",
+        "clients to use this window, if they support that. With context takeover, 12 limits the memory of a connection "
+        "to 40 KiB, and 9 to 20 KiB.",
         metavar="N",
         reload=True,
     )

@@ -2,6 +2,7 @@
 
 import tracemalloc
 import zlib
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -10,7 +11,17 @@ from hypothesis import strategies as st
 
 from wsserver.config.settings import Settings
 from wsserver.wire import deflate
-from wsserver.wire.deflate import INFLATER, LIBRARIES, MAX_STREAMS, Deflate, InflateCorrupt, InflateTooBig, Terms, agree
+from wsserver.wire.deflate import (
+    INFLATER,
+    LIBRARIES,
+    MAX_STREAMS,
+    SMALL_WINDOW,
+    Deflate,
+    InflateCorrupt,
+    InflateTooBig,
+    Terms,
+    agree,
+)
 from wsserver.wire.handshake import parse_extensions
 
 TAIL = b"\0\0\xff\xff"
@@ -128,6 +139,23 @@ class NegotiationTests:
         }
 
 
+class Recorded:
+    """A library's module that records the arguments of its objects, without the level."""
+
+    def __init__(self, module, made):
+        self._module, self._made, self.error = module, made, module.error
+
+    def compressobj(self, level, *arguments):
+        """Return a compressor."""
+        self._made.append(arguments)
+        return self._module.compressobj(level, *arguments)
+
+    def decompressobj(self, *arguments):
+        """Return a decompressor."""
+        self._made.append(arguments)
+        return self._module.decompressobj(*arguments)
+
+
 class LibraryTests:
     """Which library compresses, and which one decompresses."""
 
@@ -135,6 +163,23 @@ class LibraryTests:
         """docs/explanation/performance.md explains the choice."""
         assert deflate.DEFLATER.name == ("isal" if "isal" in LIBRARIES else "zlib")
         assert INFLATER.name == ("zlib-ng" if "zlib-ng" in LIBRARIES else "zlib")
+
+    @pytest.mark.parametrize(
+        ("bits", "takeover", "memory"),
+        [(15, True, 8), (15, False, 8), (13, True, 6), (12, True, 3), (12, False, 5), (10, True, 2), (9, True, 2)],
+    )
+    def test_a_small_window_with_context_takeover_selects_zlib_with_little_memory(self, bits, takeover, memory):
+        """The memory of the other libraries does not depend on the window."""
+        made = []
+        one = Deflate(terms(takeover, bits))
+        small = takeover and bits <= SMALL_WINDOW
+        for attribute, usual in (("_deflater", deflate.DEFLATER), ("_inflater", INFLATER)):
+            chosen = getattr(one, attribute)
+            assert chosen is (LIBRARIES["zlib"] if small else usual)
+            setattr(one, attribute, replace(chosen, module=Recorded(chosen.module, made)))
+        packed = one.deflate(b"text " * 100)
+        assert one.inflate(packed, 1000) == b"text " * 100
+        assert made == [(8, -bits, memory), (-bits,)]
 
     def test_only_zlib_is_listed_without_the_optional_packages(self, monkeypatch):
         def import_module(name):
