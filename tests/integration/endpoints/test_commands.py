@@ -50,7 +50,10 @@ class PathTests:
             (
                 {},
                 101,
-                "--catch-all auto, only this machine can reach the server, and no Redis, API, token or hook is configured",
+                (
+                    "--catch-all auto, only this machine can reach the server, and no Redis, API, token or hook is "
+                    "configured"
+                ),
             ),
             (
                 {"listen": ("tcp:0:interface=127.0.0.1", "tcp6:0:interface=\\:\\:1")},
