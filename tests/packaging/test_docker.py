@@ -84,10 +84,15 @@ class ContextTests:
 class ContainerTests:
     """The commands of the image."""
 
+    @pytest.mark.parametrize(
+        "options",
+        [{}, {"WSSERVER_ADMIN_LISTEN": "tcp:0:interface=127.0.0.1"}, {"WSSERVER_WORKERS": "2"}],
+        ids=["default", "admin endpoint", "workers"],
+    )
     def test_the_health_check_passes_while_the_server_runs_and_fails_afterwards(
-        self, from_wheel: Environment, tmp_path: Path
+        self, from_wheel: Environment, tmp_path: Path, options: dict[str, str]
     ):
-        more = variables(free_port())
+        more = variables(free_port()) | options
         program, *words = find_command("CMD")
         assert program == "python"
 

@@ -1,5 +1,6 @@
 """The Kubernetes manifest in `packaging/kubernetes`: valid by the schemas of Kubernetes, and consistent in itself."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,19 @@ class ConsistencyTests:
         [container] = pod["containers"]
         paths = {name: probe["httpGet"]["path"] for name, probe in container.items() if name.endswith("Probe")}
         assert paths == {"startupProbe": "/health", "livenessProbe": "/health", "readinessProbe": "/ready"}
+
+    def test_the_documented_probes_of_an_admin_endpoint_fit_the_manifest(self, pod: Resource):
+        text = (DOCS / "how-to" / "kubernetes.md").read_text("utf-8")
+        [block] = re.findall(r"```yaml\n( +# In the ConfigMap: (.*)\n(?:.*\n)*?)```", text)
+        documented, [container] = yaml.safe_load(block[0]), pod["containers"]
+        changed = {**container, "ports": documented.pop("ports")}
+        for name, probe in documented.items():
+            assert probe["httpGet"]["path"] == container[name]["httpGet"]["path"]
+            changed[name] = {**container[name], **probe}
+        ports = {one["name"]: one["containerPort"] for one in changed["ports"]}
+        assert {probe["httpGet"]["port"] for name, probe in changed.items() if name.endswith("Probe")} == {"admin"}
+        assert block[1] == f'admin_listen = ["tcp:{ports["admin"]}"]'
+        assert container["ports"][0] in changed["ports"]
 
     def test_ports_names_and_labels_agree(self, resources: dict[str, Resource], pod: Resource, settings: Settings):
         [container] = pod["containers"]

@@ -12,6 +12,7 @@ from paths import DOCS, ROOT
 
 from wsserver.config.settings import Settings
 from wsserver.listening.endpoint_strings import parse_endpoint
+from wsserver.process.supervisor import LEAVE_MARGIN
 
 UNITS = ROOT / "packaging" / "systemd"
 PROGRAM = "/opt/wsserver/bin/wsserver"
@@ -81,6 +82,14 @@ class UnitTests:
         listen = parse_endpoint(command[command.index("--listen") + 1])
         assert listen.options == {"domain": "INET", "name": socket["FileDescriptorName"]}
         assert re.fullmatch(r"[0-9.]+:8080", socket["ListenStream"])
+
+    def test_only_the_main_process_gets_sigterm_and_all_processes_may_take_the_time_of_a_drain(self):
+        """A worker that got SIGTERM as well as the message of its supervisor might drop its clients."""
+        service = read_unit("wsserver.service")["Service"]
+        assert service["KillMode"] == "mixed"
+        assert "ExecStop" not in service
+        seconds = int(service["TimeoutStopSec"].removesuffix("s"))
+        assert seconds > Settings().drain_timeout + LEAVE_MARGIN
 
     def test_the_service_can_open_as_many_files_as_it_has_connections(self):
         limit = int(read_unit("wsserver.service")["Service"]["LimitNOFILE"])

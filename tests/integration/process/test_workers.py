@@ -222,6 +222,17 @@ class StopTests:
         assert not any(map(is_running, pids))
         assert "Traceback" not in server.read_log()
 
+    def test_clients_get_a_close_code_if_the_workers_get_the_signal_as_well(self, start):
+        """systemd sends it to all processes unless the unit has `KillMode=mixed`."""
+        server = start("--drain-jitter=0")
+        peers = server.open_many()
+        for pid in (server.pid(1), server.process.pid, server.pid(2)):
+            os.kill(pid, signal.SIGTERM)
+        for peer in peers:
+            assert peer.read_close().close_code == 1012
+            peer.send_frame(CLOSE, close_payload(1012))
+        server.process.wait(30)
+
     def test_a_second_signal_ends_all_workers_at_once(self, start):
         """The clients do not answer the Close frame, for which the workers would wait a minute."""
         server = start("--close-timeout", "1m")
