@@ -235,7 +235,7 @@ class WebSocketService(Service):
             cross_origin,
             access_log=access_log,
             reactor=reactor,
-            keepalive_timeout=settings.keepalive_timeout,
+            keepalive_timeout=lambda: self.connections.settings.keepalive_timeout,
         )
         self.frontend = FrontendFactory(
             find=self.endpoints.find,
@@ -268,9 +268,9 @@ class WebSocketService(Service):
             api=api,
             events=self._sse,
             cross_origin=cross_origin,
-            http=http,
             centrifuge=centrifuge,
             frontend=self.frontend,
+            admin=self.admin,
             make_router=make_router,
             make_tokens=lambda settings, jwks: tokens_of(settings, reactor, broker.consume, jwks),
             reactor=reactor,

@@ -24,7 +24,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-
 # Values of token parameters and of the Bearer scheme; any text that begins like a JWT: `eyJ` is `{"` in base64; and the
 # user name and the password in a URL.
 _SECRET = re.compile(
-    r"\b((?i:(?:access_)?token=|bearer[ .]+))[^&\s,;'\"]+"
+    r"(?:\b|(?<=%[0-9A-Fa-f]{2}))((?i:(?:access_)?token(?:=|%3D)|bearer[ .]+))[^&\s,;'\"]+"
     r"|\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*"
     # A user and a password in a URL, also percent-encoded. Possessive, or a long run of colons would take seconds.
     r"|(?<=//)(?:[^/?#\s@'\":%]|%(?!3[Aa]|40))*+(?::|%3[Aa])(?:[^/?#\s@'\"%]|%(?!40))*+(?=@|%40)"

@@ -44,6 +44,8 @@ class RedactTests:
             ("/ws?channel=a&token=hush", "/ws?channel=a&token=[secret]"),
             ("/ws?token=hush&channel=a", "/ws?token=[secret]&channel=a"),
             ("/ws?access_token=hush", "/ws?access_token=[secret]"),
+            ("/ws%3Btoken%3Dhush", "/ws%3Btoken%3D[secret]"),
+            ("/ws;token=hush;x", "/ws;token=[secret];x"),
             ("Authorization: Bearer hush", "Authorization: Bearer [secret]"),
             ("authorization: bearer  hush", "authorization: bearer  [secret]"),
             ("wsserver.v1, bearer.hush", "wsserver.v1, bearer.[secret]"),

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import IPv4Address as IPv4
 from ipaddress import IPv6Address as IPv6
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocolFactory, ITransport
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
 
@@ -148,6 +149,13 @@ class ProxyProtocol(ProtocolWrapper):
         """Whether the header contains the client's address; None until the header has arrived."""
         return None if self._header is None else self._header.source is not None
 
+    def makeConnection(self, transport: ITransport) -> None:
+        """Close the connection of a peer that is not trusted, whatever it sends."""
+        super().makeConnection(transport)
+        proxies = self.factory.proxies
+        if proxies and not proxies.trusts(getattr(transport.getPeer(), "host", None)):
+            self._refuse("a connection with the PROXY protocol from a peer that no --trusted-proxy names")
+
     def dataReceived(self, data: bytes) -> None:
         """Parse the header, then pass all further bytes to the wrapped protocol."""
         if self._header is not None:
@@ -164,14 +172,10 @@ class ProxyProtocol(ProtocolWrapper):
             return
         if found is None:
             return
-        proxies, peer = self.factory.proxies, self.transport.getPeer()  # type: ignore[union-attr]
-        if proxies and not proxies.trusts(getattr(peer, "host", None)):
-            self._refuse("a PROXY protocol header from a peer that no --trusted-proxy names")
-        else:
-            self._header, length = found
-            rest, self._buffer = self._buffer[length:], b""
-            if rest:
-                self.wrappedProtocol.dataReceived(rest)
+        self._header, length = found
+        rest, self._buffer = self._buffer[length:], b""
+        if rest:
+            self.wrappedProtocol.dataReceived(rest)
 
     def _refuse(self, reason: str) -> None:
         self._refused, self._buffer = True, b""
@@ -186,7 +190,7 @@ class ProxyProtocol(ProtocolWrapper):
 
         If the header is incomplete, or the wrapped protocol does not support half close, close the connection instead.
         """
-        wrapped: IHalfCloseableProtocol | None = IHalfCloseableProtocol(self.wrappedProtocol, None)
+        wrapped = self._half_closeable
         if self._header is not None and wrapped is not None:
             wrapped.readConnectionLost()
             return
@@ -196,9 +200,15 @@ class ProxyProtocol(ProtocolWrapper):
 
     def writeConnectionLost(self) -> None:
         """Notify the wrapped protocol that the server has closed its sending side."""
-        wrapped: IHalfCloseableProtocol | None = IHalfCloseableProtocol(self.wrappedProtocol, None)
-        if wrapped is not None:
+        if (wrapped := self._half_closeable) is not None:
             wrapped.writeConnectionLost()
+
+    @property
+    def _half_closeable(self) -> IHalfCloseableProtocol | None:
+        # Only its class tells: Twisted's TLS protocol provides each interface of its transport, which is this object,
+        # and would call it back.
+        wrapped: Any = self.wrappedProtocol
+        return wrapped if IHalfCloseableProtocol.implementedBy(type(wrapped)) else None
 
     def getPeer(self) -> IAddress:
         """Return the client's address, if the header contains it, else the proxy's address."""

@@ -23,7 +23,6 @@ from wsserver.hub.rules import Rules
 from wsserver.listening.ports import Listener, make_listeners
 from wsserver.web.api import API
 from wsserver.web.centrifuge_http import CentrifugeHTTP
-from wsserver.web.connection import HTTPServer
 from wsserver.web.cors import CrossOrigin
 from wsserver.web.sse import SSE
 from wsserver.wire.frontend import FrontendFactory
@@ -47,9 +46,10 @@ class Parts:
     api: API
     events: SSE
     cross_origin: CrossOrigin
-    http: HTTPServer
     centrifuge: CentrifugeHTTP
     frontend: FrontendFactory
+    admin: FrontendFactory | None
+    """The frontend of the admin endpoint; None without one."""
     make_router: Callable[[Settings], Router]
     make_tokens: "Callable[[Settings, JWKS | None], tuple[Tokens | None, JWKS | None]]"
     reactor: Any
@@ -107,13 +107,11 @@ class Reload:
             Format(settings.channel_format), max_queued=settings.max_queued_bytes, close_on_gap=settings.gap == "close"
         )
         parts.cross_origin.configure(settings.api_origin, refuse_calls=settings.api_insecure)
-        parts.http.keepalive_timeout = settings.keepalive_timeout
         router = parts.make_router(settings)
         parts.centrifuge.configure(router.centrifuge)
         parts.frontend.find = router.find
-        parts.frontend.open_timeout = settings.open_timeout
-        parts.frontend.max_head, parts.frontend.max_body = settings.max_request_head, settings.max_request_body
         parts.frontend.admission.configure(settings)
+        for frontend in filter(None, (parts.frontend, parts.admin)):
+            frontend.configure(settings)
         parts.hub.clients.max_per_user = settings.max_connections_per_user
-        parts.frontend.proxies.configure(settings.trusted_proxy, settings.trusted_proxy_header)
         return router

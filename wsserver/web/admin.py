@@ -6,7 +6,6 @@ Without it, they are on the public port; this module then decides who may read t
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Final
 
 from twisted.web.resource import IResource, Resource
 
@@ -19,7 +18,7 @@ from wsserver.web.responses import Response, refusal_response
 from wsserver.web.site import Answer, PageRequest, PageSite
 from wsserver.wire.accepting import AcceptGate
 from wsserver.wire.addresses import AddressLimits
-from wsserver.wire.admission import Admission
+from wsserver.wire.admission import MAX_ADMIN_CONNECTIONS, Admission
 from wsserver.wire.connections import SocketSet
 from wsserver.wire.forwarded import TrustedProxies
 from wsserver.wire.frontend import FrontendFactory
@@ -28,9 +27,6 @@ from wsserver.wire.http11 import Refusal, Request
 from wsserver.wire.protocol import ServerFactory
 
 __all__ = ["MovedAPI", "check_method", "make_admin_frontend", "metrics_disabled", "moved", "public_check"]
-
-MAX_ADMIN_CONNECTIONS: Final = 1024
-"""Maximum number of connections to the admin endpoint."""
 
 
 def metrics_disabled(request: Request, body: bytes, peer: str) -> Response:  # noqa: ARG001 (the arguments of a handler)
@@ -139,7 +135,7 @@ def make_admin_frontend(  # noqa: PLR0917 (called once)
         cross_origin,
         access_log=factory.access_log,
         reactor=reactor,
-        keepalive_timeout=settings.keepalive_timeout,
+        keepalive_timeout=lambda: factory.settings.keepalive_timeout,
     )
     return FrontendFactory(
         find=lambda path, query: _NO_WEBSOCKET,  # noqa: ARG005

@@ -5,7 +5,7 @@ It passes all other requests to `twisted.web`, which would need much more CPU ti
 copies the request into objects of its own, sorts and checks the response headers, and writes head and body separately.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -62,7 +62,8 @@ class HTTPServer:
         cross_origin: decides on calls from pages of other origins.
         access_log: logs the requests.
         reactor: the reactor, for timeouts.
-        keepalive_timeout: seconds for which a connection may be idle between two requests.
+        keepalive_timeout: returns the seconds for which a connection may be idle between two requests; a reload may
+            change them.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class HTTPServer:
         *,
         access_log: AccessLog,
         reactor: IReactorTime,
-        keepalive_timeout: float,
+        keepalive_timeout: Callable[[], float],
     ) -> None:
         self.api = api
         self.paths = paths
@@ -273,7 +274,7 @@ class HTTPConnection:
         """
         self._idle_since = self._server.reactor.seconds()
         if self._timer is None:
-            self._timer = self._server.reactor.callLater(self._server.keepalive_timeout, self._check_idle)
+            self._timer = self._server.reactor.callLater(self._server.keepalive_timeout(), self._check_idle)
         self._frontend.response_written(size)
 
     @property
@@ -304,7 +305,7 @@ class HTTPConnection:
         if self._idle_since is None:
             # The end of the response starts the timer again.
             return
-        left = self._idle_since + self._server.keepalive_timeout - self._server.reactor.seconds()
+        left = self._idle_since + self._server.keepalive_timeout() - self._server.reactor.seconds()
         if left > 0:
             self._timer = self._server.reactor.callLater(left, self._check_idle)
             return

@@ -20,7 +20,7 @@ from wsserver.wire.connections import SocketSet
 from wsserver.wire.counters import Counters
 from wsserver.wire.http11 import Refusal, unavailable
 
-__all__ = ["MAX_TURNED_AWAY", "SPARE_FILES", "TURNED_AWAY_PER_SECOND", "Admission"]
+__all__ = ["MAX_ADMIN_CONNECTIONS", "MAX_TURNED_AWAY", "SPARE_FILES", "TURNED_AWAY_PER_SECOND", "Admission"]
 
 # A module variable, because on a class Twisted replaces the namespace with the class's name.
 _log = Logger(namespace="wsserver")
@@ -29,6 +29,9 @@ SPARE_FILES = 128
 """
 Descriptors reserved for everything but clients: listeners, logs, Redis, hooks; and for `MAX_TURNED_AWAY` connections.
 """
+
+MAX_ADMIN_CONNECTIONS = 256
+"""Maximum number of connections to the admin endpoint, for which further descriptors are reserved."""
 
 MAX_TURNED_AWAY = 32
 """Maximum number of connections over a limit that the server keeps open at the same time, to answer them."""
@@ -173,7 +176,8 @@ class Admission:
 
 def _max_connections(settings: Settings) -> int:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    possible = max(1, files - SPARE_FILES)
+    reserved = SPARE_FILES + (MAX_ADMIN_CONNECTIONS if settings.admin_listen else 0)
+    possible = max(1, files - reserved)
     if possible < settings.max_connections:
         _log.warn(
             "connection limit lowered limit={possible} max_connections={wanted} open_files={files}; see ulimit -Hn",

@@ -24,8 +24,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wsserver.config.parsers import show_duration
+from wsserver.config.settings import Settings
 from wsserver.typing import Header, Path
-from wsserver.wire.access_log import AccessLog, show_path, show_peer
+from wsserver.wire.access_log import AccessLog, show_path
 from wsserver.wire.admission import Admission
 from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.counters import Counters
@@ -127,6 +128,12 @@ class FrontendFactory(Factory):
         self.stopping = False
         """Set during shutdown: handshakes and requests for endless responses get 503, and other responses are the last
         ones of their connections."""
+
+    def configure(self, settings: Settings) -> None:
+        """Replace the limits of requests, and the trusted proxies. What has been received is not checked again."""
+        self.open_timeout = settings.open_timeout
+        self.max_head, self.max_body = settings.max_request_head, settings.max_request_body
+        self.proxies.configure(settings.trusted_proxy, settings.trusted_proxy_header)
 
     def drain(self, patience: float) -> "Deferred[None]":
         """
@@ -503,7 +510,7 @@ class Frontend(IdentifiedConnection):
         self._cancel_deadline()
         self._reader.take_rest()
         path = show_path(request.raw_path) if request else None
-        self._factory.access_log.refused(refusal, number=None, peer=show_peer(self.transport.getPeer()), path=path)
+        self._factory.access_log.refused(refusal, number=None, peer=self._show_client(request), path=path)
         if request is not None:
             # Without these headers, a page of another origin could not read the reason.
             refusal = replace(refusal, headers=(*refusal.headers, *self._factory.response_headers(request)))

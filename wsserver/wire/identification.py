@@ -6,6 +6,7 @@ the beginning of the connection, or in a header of each request. Then the proxy 
 lasts, such as an opening handshake, counts as a connection of its client.
 """
 
+import contextlib
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -67,12 +68,11 @@ class IdentifiedConnection(Protocol):
             return peer
         self._end_count()
         try:
-            node = self._factory.proxies.find_client(request)
+            address = self._named_client(request)
         except ForwardedError as error:
-            return bad_request(f"malformed address from the proxy {show_peer(peer)}: {error}")
-        if node is None:
+            return bad_request(f"malformed address from the proxy: {error}")
+        if address is None:
             return peer
-        address = (IPv6Address if ":" in node.host else IPv4Address)("TCP", node.host, node.port)
         key = address_key(address)
         if lasts and key is not None:
             refusal: Refusal | None = self._factory.admission.count(self, key)
@@ -80,6 +80,21 @@ class IdentifiedConnection(Protocol):
                 return refusal
             self._counts_request = True
         return address
+
+    def _show_client(self, request: Request | None) -> str:
+        """Return the address for the log: the client's, as far as it is known, or the peer's."""
+        address = None
+        if self._is_proxy and request is not None:
+            with contextlib.suppress(ForwardedError):
+                address = self._named_client(request)
+        return show_peer(address or self.transport.getPeer())
+
+    def _named_client(self, request: Request) -> IAddress | None:
+        """Return the address that a trusted proxy names; None if it names none."""
+        node = self._factory.proxies.find_client(request)
+        if node is None:
+            return None
+        return (IPv6Address if ":" in node.host else IPv4Address)("TCP", node.host, node.port)
 
     def _end_count(self) -> None:
         """Stop counting the connection towards the limits of the client of the last request."""

@@ -34,13 +34,13 @@ class Rejects:
         Keep a refusal.
 
         Args:
-            peer: the peer's address, with its port.
+            peer: the client's address, as `wsserver.wire.access_log.show_peer` formats it.
             path: the request path, without its query; None if it could not be read.
             status: the HTTP status; None if the client closed the connection before.
             cause: the cause, see `wsserver.wire.access_log.cause_of`.
             reason: the reason, without secrets.
         """
-        key = peer.rpartition(":")[0], path, status, cause, reason
+        key = _host_of(peer), path, status, cause, reason
         now = time()
         known = self._found.get(key)
         if known is not None:
@@ -67,6 +67,14 @@ class Rejects:
             }
             for (_, path, status, cause, reason), (first, last, count, peer) in reversed(self._found.items())
         ]
+
+
+def _host_of(peer: str) -> str:
+    """Return an address without its port, which a proxy may have left out."""
+    if peer.startswith("["):
+        return peer[1:].partition("]")[0]
+    host, _, port = peer.partition(":")
+    return peer if ":" in port else host
 
 
 def _find_options(reason: str) -> list[str]:

@@ -1,10 +1,14 @@
 """`--trusted-proxy`: the client's address behind a real nginx, and in headers of the PROXY protocol."""
 
 import json
+import socket
+import ssl
 
 import pytest
+from http_api import KEY, ok
 from nginx import running_nginx
-from peers import TEXT, RawPeer, close_payload
+from peers import TEXT, RawPeer, close_payload, handshake_request
+from pki import make_authority
 from waiting import wait_until
 from websockets.sync.client import connect
 
@@ -98,6 +102,24 @@ class NginxTests:
             assert second.echoes()
 
 
+class RefusedTests:
+    """What the operator sees of a refused client of a trusted proxy."""
+
+    @pytest.mark.parametrize("path", ["/echo", "/nowhere", "/ws?channel=secret"])
+    def test_the_log_and_the_rejects_have_the_addresses_of_the_clients(self, start_server, log, path):
+        server = start_server(trusted_proxy=("127.0.0.1",), channel_allow=("a",), api_key=KEY)
+        clients = ["203.0.113.7", "203.0.113.8", "2001:db8::1", "2001:db8::2"]
+        for client in clients * 2:
+            with server.connect() as peer:
+                peer.send(handshake_request(path, f"X-Forwarded-For: {client}", "Origin: https://other.example"))
+                assert peer.read_response().status in (403, 404)
+        wait_until(lambda: len(log.lines("wsserver.connection")) >= 8, "the refusals logged")
+        for client, line in zip(clients * 2, log.lines("wsserver.connection"), strict=True):
+            assert f"peer={client} " in line
+        found = ok(server, "rejects", {})["rejects"]
+        assert sorted((one["peer"], one["count"]) for one in found) == sorted((client, 2) for client in clients)
+
+
 class ProxyProtocolTests:
     """Listeners with `haproxy:`."""
 
@@ -113,7 +135,32 @@ class ProxyProtocolTests:
             peer.send(HEADER + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             assert peer.read_to_end() == b""
         [line] = log.lines("wsserver.connection")
-        assert 'reason="a PROXY protocol header from a peer that no --trusted-proxy names" peer=127.0.0.1:' in line
+        assert "the PROXY protocol from a peer that no --trusted-proxy names" in line
+        assert "peer=127.0.0.1:" in line
+
+    def test_another_peer_is_closed_before_it_sends_anything(self, start_server):
+        """It would hold a connection until the header is complete, without a limit per address."""
+        server = start_server(listen=(f"haproxy:{TCP}",), trusted_proxy=("192.0.2.0/24",))
+        with server.connect() as peer:
+            assert peer.read_to_end() == b""
+
+    def test_a_client_that_closes_before_or_during_tls_leaves_no_traceback(self, start_server, log, tmp_path):
+        """Twisted's TLS protocol passes the notification of a half-closed connection back to its transport."""
+        issued = make_authority(tmp_path).issue(tmp_path)
+        tls = f"ssl:0:interface=127.0.0.1:privateKey={issued.privkey}:certKey={issued.fullchain}"
+        server = start_server(listen=(f"haproxy:{tls}",))
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        for closes_early in (True, False):
+            sock = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+            sock.sendall(HEADER)
+            if not closes_early:
+                sock = context.wrap_socket(sock)
+                sock.sendall(handshake_request())
+                assert sock.recv(99).startswith(b"HTTP/1.1 101 ")
+            sock.close()
+        wait_until(lambda: server.count_sockets() == 0, "every connection gone")
+        assert not log.take_failures(Exception)
 
     def test_the_clients_of_a_proxy_are_limited_by_the_address_in_the_header(self, start_server):
         server = start_server(listen=(f"haproxy:{TCP}",), max_connections_per_address=1)

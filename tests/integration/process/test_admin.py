@@ -3,11 +3,12 @@
 import json
 import re
 import signal
+from contextlib import closing
 
 import pytest
 from peers import RawPeer
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from server_process import Process
+from server_process import Process, serve_command
 from waiting import wait_until
 
 pytestmark = pytest.mark.kernel
@@ -91,6 +92,21 @@ class AdminTests:
             for one in others:
                 one.__exit__(None, None, None)
 
+    def test_a_reload_changes_its_limits_too(self, serve, tmp_path):
+        file = tmp_path / "wsserver.toml"
+        file.write_text('max_request_body = "1KiB"\n')
+        process, admin = serve(*ADMIN, "--config", str(file))
+        body = json.dumps({"channel": "a", "data": "x" * 5000})
+        assert call(admin, "publish", body).status == 413
+        file.write_text('max_request_body = "1MiB"\n')
+        process.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: call(admin, "publish", body).status == 200, "a larger body accepted")
+
+    def test_open_files_are_reserved_for_its_connections(self):
+        command = ["prlimit", "--nofile=700:700", "--", *serve_command()]
+        with closing(Process(*ADMIN, command=command)) as server:
+            assert "connection limit lowered limit=316 " in server.read_log()
+
     def test_it_reports_the_drain_until_its_end(self, serve):
         process, admin = serve(*ADMIN, "--drain-timeout", "20s", "--close-timeout", "20s")
         with RawPeer(process.port) as peer:
@@ -116,7 +132,7 @@ class WorkersTests:
             assert peer.echoes()
         found = samples(get(admin, "/metrics")[1])
         assert found["wsserver_workers",] == 2
-        messages = [found["wsserver_messages_received_total", number] for number in ("1", "2")]
+        messages = [found["wsserver_messages_received_total", number, "websocket"] for number in ("1", "2")]
         assert sum(messages) == 12
         assert found["wsserver_connections", "1", "websocket"] + found["wsserver_connections", "2", "websocket"] == 12
         for peer in peers:

@@ -241,7 +241,7 @@ class ProxyTests:
         client = make(trusted_proxy=("10.0.0.1",)).connect(PROXY)
         head = client.open("/echo", {"X-Forwarded-For": "nonsense"})
         assert head.startswith(b"HTTP/1.1 400 ")
-        assert b"malformed address from the proxy 10.0.0.1:5000" in client.transport.written
+        assert b"malformed address from the proxy: " in client.transport.written
 
     def test_the_limits_apply_to_the_clients_and_not_to_the_proxy(self, make):
         server = make(trusted_proxy=("10.0.0.1",), max_connections_per_address=2, handshake_rate_per_address=50)

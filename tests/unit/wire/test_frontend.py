@@ -180,7 +180,9 @@ class SlowResponseTests:
         clock, cross_origin = self.server.clock, CrossOrigin(lambda: frontend._factory.policy, ())
         access_log = frontend._factory.access_log
         pages = PageSite(self.slow, clock, cross_origin, access_log)
-        http = HTTPServer(None, {}, pages, cross_origin, access_log=access_log, reactor=clock, keepalive_timeout=75.0)
+        http = HTTPServer(
+            None, {}, pages, cross_origin, access_log=access_log, reactor=clock, keepalive_timeout=lambda: 75.0
+        )
         return http.connection(frontend)
 
     def finish(self):

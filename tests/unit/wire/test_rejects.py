@@ -45,6 +45,16 @@ def test_a_refusal_that_a_client_repeats_is_one_entry_and_displaces_no_other():
     ]
 
 
+@pytest.mark.parametrize("hosts", [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::5"), ("::1", "::2")])
+def test_addresses_without_a_port_are_different_ones(hosts):
+    """A proxy names them in X-Forwarded-For, most often without a port."""
+    rejects = Rejects()
+    for host in hosts:
+        add(rejects, peer=host)
+        add(rejects, peer=f"[{host}]:5000" if ":" in host else f"{host}:5000")
+    assert [one["count"] for one in rejects.describe()] == [2, 2]
+
+
 def test_keeps_the_last_thousand():
     rejects = Rejects()
     for number in range(MAX_REJECTS + 7):
