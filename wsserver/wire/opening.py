@@ -258,6 +258,8 @@ class OpeningHandshake(AutobahnConnection):
         if self.openHandshakeTimeoutCall is not None:
             self.openHandshakeTimeoutCall.cancel()
             self.openHandshakeTimeoutCall = None
+            # Reading was paused until the decision. Only a transport that reads notices that the client has left.
+            self.transport.resumeProducing()
         self._log_refusal()
         self._drop_deadline = linger(self.transport, self.factory.deadlines)
 

@@ -281,6 +281,24 @@ class DeferredHandshakeTests:
         assert client.response().startswith(b"HTTP/1.1 500 ")
         assert len(failures(log)) == 1
 
+    @pytest.mark.parametrize("failure", [ConnectionDeny(403, "no"), RuntimeError("no database")], ids=["403", "500"])
+    def test_reads_again_after_a_refusal(self, failure):
+        """Only so does the server notice that the refused client has closed, and free its connection."""
+        client = serve(endpoint=DeferredAnswer).connect()
+        client.open("/endpoint")
+        DeferredAnswer.answer.errback(failure)
+        assert not client.transport.paused
+
+    def test_reads_again_after_the_server_has_started_to_stop(self):
+        server = serve(endpoint=DeferredAnswer)
+        client = server.connect()
+        client.open("/endpoint")
+        server.service.connections.drain()
+        assert client.response().startswith(b"HTTP/1.1 503 ")
+        assert not client.transport.paused
+        DeferredAnswer.answer.callback(None)
+        assert client.transport.written == b"503 Service Unavailable\nthe server is stopping\n"
+
 
 class CloseCodeTests:
     """Close codes of protocol errors, size limits and closing handshakes (RFC 6455 section 7.4.1)."""
