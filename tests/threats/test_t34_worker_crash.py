@@ -1,6 +1,7 @@
 """T34: worker processes that are killed, and workers that are restarted while clients connect."""
 
 import contextlib
+import multiprocessing
 import os
 import re
 import signal
@@ -9,15 +10,20 @@ from contextlib import ExitStack, closing
 from datetime import datetime
 
 import pytest
+from attackers import Attacker
 from centrifuge_peer import CentrifugePeer
 from cores import CLIENT_CORE, place
 from http_api import KEY, ok
 from peers import RawPeer
+from steady_clients import connect_steadily
 from waiting import wait_until
 from worker_processes import Workers, connecting
 
 THREADS, PAUSE = 4, 0.006
-"""500 new connections per second, or as many as the core of the clients can open."""
+"""A new connection of each thread as soon as the last one is closed, or nearly."""
+
+RATE = 500
+"""New connections per second while the workers are restarted."""
 
 
 @pytest.fixture
@@ -107,7 +113,8 @@ def test_t34_restarts(workers, full, figures):
     """SIGUSR2 restarts the workers one by one: no connection is refused, and all clients reconnect."""
     restarts = 10 if full else 1
     longest = 0.0
-    with connecting(workers.port, threads=THREADS, pause=PAUSE) as clients:
+    end = multiprocessing.get_context("fork").Event()
+    with Attacker(connect_steadily, workers.port, RATE, end) as clients:
         for number in range(restarts):
             peer = RawPeer(workers.port)
             peer.handshake("/echo")
@@ -122,7 +129,11 @@ def test_t34_restarts(workers, full, figures):
             wait_until(
                 lambda number=number: workers.read_log().count("all workers are restarted") > number, "the restart", 90
             )
-    figures.at_least(restarts * 300, len(clients.served), "connections served")
-    failed = clients.refused + clients.broken
-    figures.at_most(0, len(failed), "failed connects", "", failed)
+        end.set()
+        report = clients.result()
+    figures.at_most(0, len(report.failed), "failed connects", "", report.failed)
+    # A busy machine cannot start as many.
+    figures.at_least(RATE / 2, report.started / report.seconds, "connects during the restarts", "/s")
+    figures.at_least(restarts * 300, report.served, "connections served")
+    figures.at_most(5.0, report.longest, "longest time from a connect to its echo during the restarts", "s")
     figures.at_most(5.0, longest, "longest time to reconnect", "s")

@@ -27,6 +27,7 @@ from wsserver.process.exit import die_by
 from wsserver.process.group import BEAT
 from wsserver.process.handover import load, load_files
 from wsserver.process.log import log_settings
+from wsserver.process.patience import call_after_calm
 from wsserver.process.pipelog import PipeLog
 from wsserver.service import WebSocketService
 from wsserver.wire.handed_files import handed
@@ -41,7 +42,7 @@ SERVE_WITHIN: Final = 2.0
 
 LEAVE_AFTER: Final = 1.0
 """
-Seconds between the last accepted connection and the first closed one.
+Seconds between the last accepted connection and the first closed one; more if the worker is behind with its work.
 
 A client whose connection was just accepted has time to send its request; a stopping server would refuse it.
 """
@@ -220,7 +221,7 @@ class WorkerProcess:
             self._stop_substituting(number)
         self._service.stop_accepting()
         self._sockets.close()
-        self._reactor.callLater(LEAVE_AFTER, self._stop)
+        call_after_calm(self._reactor, LEAVE_AFTER, self._stop)
 
     def _stop(self) -> None:
         if not self._is_stopping:
