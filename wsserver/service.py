@@ -524,21 +524,23 @@ class WebSocketService(Service):
         self._admin_ports.accept(self._poller)
         self._set_reach(loopback_only=loopback_only)
 
-    def open_again(self, indexes: Iterable[int]) -> list[IListeningPort]:
+    def open_again(self, index: int) -> IListeningPort:
         """
-        Listen on further sockets: those that the `inherited` sockets currently stand for.
+        Listen on a further socket: the one that the `inherited` sockets currently stand for.
 
         Args:
-            indexes: the indexes of the listeners to open.
+            index: the index of the listener to open.
 
         Returns:
-            The listening ports, which the caller closes.
+            The listening port, which the caller closes.
+
+        Raises:
+            ListenError: the server cannot listen on the socket.
         """
         public = count_public(self.settings)
-        return [
-            self._public_ports.open_again(index) if index < public else self._admin_ports.open_again(index - public)
-            for index in indexes
-        ]
+        if index < public:
+            return self._public_ports.open_again(index)
+        return self._admin_ports.open_again(index - public)
 
     def stop_accepting(self) -> None:
         """Close the listening ports; everything else goes on until `stopService`."""

@@ -1,7 +1,8 @@
 """
 The channel between the supervisor and a worker: JSON messages over a pair of UNIX sockets.
 
-Each message is a JSON object, after its length as four bytes in network order. Both sides use the same protocol.
+Each message is a JSON object, after its length as four bytes in network order. Both sides use the same protocol. They
+trust each other: a message may have any size, such as settings with thousands of `[[channel]]` tables.
 """
 
 import json
@@ -17,15 +18,22 @@ from twisted.protocols.basic import Int32StringReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ["MAX_MESSAGE", "Channel", "Message", "open_channel", "read_first", "write_last"]
+__all__ = ["Channel", "Message", "open_channel", "read_first", "write_last"]
 
 _log = Logger(namespace="wsserver.workers")
 
-MAX_MESSAGE: Final = 1024 * 1024
-"""Maximum size of a message in bytes; a larger one closes the channel."""
-
 Message = Mapping[str, Any]
 """A JSON object. Its member `type` says what the message is."""
+
+_MAX_LENGTH: Final = 2**32 - 1
+"""What the four bytes of the length can express."""
+
+_KIND: Final = "type", "number", "node"
+"""
+The members that distinguish kinds of messages: the type, and which worker it is about.
+
+The messages of a kind are about the state of one thing, so that only the newest one counts.
+"""
 
 
 @implementer(IPushProducer)
@@ -33,53 +41,62 @@ class Channel(Int32StringReceiver):
     """
     One side of the channel.
 
-    If the other side does not read, at most 64 KiB are queued: `send` then drops messages and returns False.
+    If the other side does not read, 64 KiB are queued, and behind them the newest message of each kind: a `reload`
+    replaces an earlier one that waits, a `stop` is never lost.
 
     Args:
         on_message: called with each message that arrives.
         on_closed: called once, when the other process has closed its side or has ended.
     """
 
-    MAX_LENGTH = MAX_MESSAGE
+    MAX_LENGTH = _MAX_LENGTH
     _blocked = False
 
     def __init__(self, on_message: Callable[[Message], object], on_closed: Callable[[], object]) -> None:
         self._on_message, self._on_closed = on_message, on_closed
+        self._waiting: dict[tuple[Any, ...], Message] = {}
+        """Kind -> the newest message of the kind, in the order in which they are to be sent."""
 
     def connectionMade(self) -> None:
         """Ask the transport to report when its queue is long."""
         self.transport.registerProducer(self, True)  # type: ignore[union-attr]
 
     def send(self, message: Message) -> bool:
-        """Send a message; return False if it was dropped: the channel is closed, or the other side does not read."""
-        if self._blocked or not self.connected:
+        """Send a message; return False if it waits, because the other side does not read, or the channel is closed."""
+        if not self.connected:
             return False
-        self.sendString(json.dumps(message).encode("utf-8"))
-        return True
+        kind = tuple(message.get(name) for name in _KIND)
+        self._waiting.pop(kind, None)
+        self._waiting[kind] = message
+        self._send_waiting()
+        return not self._waiting
+
+    def _send_waiting(self) -> None:
+        while self._waiting and not self._blocked:
+            message = self._waiting.pop(next(iter(self._waiting)))
+            self.sendString(json.dumps(message).encode("utf-8"))
 
     def stringReceived(self, data: bytes) -> None:
-        """Pass a message on."""
-        self._on_message(json.loads(data))
-
-    def dataReceived(self, data: bytes) -> None:
-        """Receive messages; a fault in processing one must not close the channel."""
+        """Pass a message on; if it cannot be processed, log why, and go on with the next one."""
         try:
-            super().dataReceived(data)
+            self._on_message(json.loads(data))
         except Exception:
             _log.failure("processing a message between the supervisor and a worker failed")
 
     def connectionLost(self, reason: Failure | None = None) -> None:  # noqa: ARG002
         """Report the end of the channel."""
         self.connected = 0
+        self._waiting.clear()
         self._on_closed()
 
     def pauseProducing(self) -> None:
-        """Drop messages from now on: the other side does not read."""
+        """Let messages wait from now on: the other side does not read."""
         self._blocked = True
 
     def resumeProducing(self) -> None:
-        """Send messages again."""
+        """Send the messages that wait."""
         self._blocked = False
+        self._send_waiting()
 
     def stopProducing(self) -> None:
         """Do nothing: the end of the connection is reported by `connectionLost`."""

@@ -18,11 +18,11 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, globalLogBeginner
 
 from wsserver import logging
-from wsserver.config.settings import Settings
 from wsserver.errors import BrokerDown, WsserverError
 from wsserver.listening.inherited import InheritedSockets
 from wsserver.process.allocator import collect_rarely, keep_freed
 from wsserver.process.channel import Channel, Message, open_channel, write_last
+from wsserver.process.collection import ANSWER_TIMEOUT
 from wsserver.process.exit import die_by
 from wsserver.process.group import BEAT
 from wsserver.process.handover import load, load_files
@@ -33,7 +33,7 @@ from wsserver.service import WebSocketService
 from wsserver.wire.handed_files import handed
 from wsserver.wire.timers import use_monotonic_clock
 
-__all__ = ["LEAVE_AFTER", "SERVE_WITHIN", "WorkerProcess", "WorkerService", "run"]
+__all__ = ["COLLECT_TIMEOUT", "LEAVE_AFTER", "SERVE_WITHIN", "WorkerProcess", "WorkerService", "run"]
 
 _log = Logger(namespace="wsserver.workers")
 
@@ -46,6 +46,9 @@ Seconds between the last accepted connection and the first closed one; more if t
 
 A client whose connection was just accepted has time to send its request; a stopping server would refuse it.
 """
+
+COLLECT_TIMEOUT: Final = 2 * ANSWER_TIMEOUT
+"""Seconds that a worker waits for the numbers of the others; the supervisor does not send them if it is suspended."""
 
 _POLL: Final = 0.05
 
@@ -109,6 +112,8 @@ class WorkerProcess:
         self._substituted: dict[int, list[IListeningPort]] = {}
         """Number of another worker -> the ports on its sockets."""
         self._collecting: list[Deferred[Mapping[str, Mapping[str, Any]]]] = []
+        self._deadline: Any = None
+        """The timer that ends the waiting for the numbers."""
         self._is_leaving = self._is_stopping = self._is_ready = False
         service.group = self
 
@@ -155,7 +160,7 @@ class WorkerProcess:
             case "leave":
                 self._leave()
             case "reload":
-                self._reload(load(message["settings"]))
+                self._reload(message["settings"])
             case "substitute":
                 self._substitute(message["number"])
             case "stop_substituting":
@@ -171,14 +176,12 @@ class WorkerProcess:
             case "count":
                 self._channel.send({"type": "numbers", "numbers": self._service.numbers()})
             case "collected":
-                collecting, self._collecting = self._collecting, []
-                for done in collecting:
-                    done.callback(message["numbers"])
+                self._fire_collecting(message["numbers"])
 
-    def _reload(self, settings: Settings) -> None:
+    def _reload(self, options: Mapping[str, Any]) -> None:
         try:
-            self._service.reload(settings)
-        except WsserverError as error:
+            self._service.reload(load(options))
+        except (WsserverError, OSError) as error:
             # The supervisor could use the files that the options name, for example a certificate.
             _log.error("options not reloaded reason={reason}", reason=json.dumps(str(error)))
 
@@ -191,11 +194,19 @@ class WorkerProcess:
     def _substitute(self, number: int) -> None:
         if self._is_leaving or number in self._substituted:
             return
+        ports = self._substituted[number] = []
         sockets = self._sockets
         own, sockets.slot = sockets.slot, number - 1
-        indexes = [index for index in range(len(sockets)) if not sockets.is_shared(index)]
-        self._substituted[number] = self._service.open_again(indexes)
-        sockets.slot = own
+        try:
+            for index in range(len(sockets)):
+                if not sockets.is_shared(index):
+                    ports.append(self._service.open_again(index))  # noqa: PERF401 (a failure leaves the first ones)
+        except (WsserverError, OSError) as error:
+            self._stop_substituting(number)
+            reason = json.dumps(str(error))
+            _log.error("worker not substituted number={number} reason={reason}", number=number, reason=reason)
+        finally:
+            sockets.slot = own
 
     def _stop_substituting(self, number: int) -> None:
         for port in self._substituted.pop(number, ()):
@@ -237,11 +248,16 @@ class WorkerProcess:
         """Return what each worker has counted; see `wsserver.service.Group`."""
         done: Deferred[Mapping[str, Mapping[str, Any]]] = Deferred()
         self._collecting.append(done)
-        if len(self._collecting) == 1 and not self._channel.send({"type": "collect"}):
-            self._fire_collecting()
+        if len(self._collecting) == 1:
+            self._deadline = self._reactor.callLater(COLLECT_TIMEOUT, self._fire_collecting)
+            if not self._channel.send({"type": "collect"}):
+                self._fire_collecting()
         return done
 
-    def _fire_collecting(self) -> None:
+    def _fire_collecting(self, numbers: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """Answer with the numbers of all workers; if the supervisor does not send them, with those of this worker."""
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
         collecting, self._collecting = self._collecting, []
         for done in collecting:
-            done.callback({str(self.number): self._service.numbers()})
+            done.callback({str(self.number): self._service.numbers()} if numbers is None else numbers)

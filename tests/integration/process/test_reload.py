@@ -1,12 +1,16 @@
 """SIGHUP: a server process reads its options again."""
 
+import contextlib
+import json
+import os
+import select
 import signal
 import sys
 
 import pytest
 from peers import TEXT, RawPeer, handshake_request
 from server_process import SERVE, Process
-from waiting import wait_until
+from waiting import TIMEOUT, wait_until
 from worker_processes import Workers
 
 FILE = """\
@@ -123,6 +127,45 @@ def test_all_workers_change_and_keep_the_old_options_if_the_file_is_bad(file):
         assert all(peer.echoes() for peer in peers)
     finally:
         server.close()
+
+
+@pytest.mark.kernel
+def test_a_worker_that_was_suspended_gets_the_newest_options_and_stops(file):
+    """The options are larger than any queue between the processes."""
+    large = 'reply_prefix = "{}: "\nchannel_allow = ' + json.dumps([f"{number:0200}" for number in range(6000)])
+    file.write_text(large.format("one"))
+    server = Workers("--config", str(file), directory=file.parent)
+    try:
+        pid = server.pid(1)
+        with suspended(pid):
+            for prefix in ("two", "three"):
+                file.write_text(large.format(prefix))
+                reload(server, "options reloaded")
+        wait_until(lambda: prefixes(server) == {"three: hello there"}, "both workers have changed")
+        peers = server.open_many()
+        with suspended(pid):
+            reload(server, "options reloaded")
+            server.process.terminate()
+            # The other worker closes its connections.
+            assert select.select([peer.socket for peer in peers], [], [], TIMEOUT)[0]
+        for peer in peers:
+            assert peer.read_close().close_reason == "the server is stopping"
+            peer.socket.close()
+        server.process.wait(TIMEOUT)
+        assert "worker killed" not in server.read_log()
+        assert "Traceback" not in server.read_log()
+    finally:
+        server.close()
+
+
+@contextlib.contextmanager
+def suspended(pid):
+    """Suspend a process until the block ends."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def prefixes(server):
