@@ -10,6 +10,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 
 from wsserver.errors import ListenError
+from wsserver.process.patience import STEPS
 from wsserver.process.worker import COLLECT_TIMEOUT, LEAVE_AFTER, WorkerProcess
 
 
@@ -178,7 +179,7 @@ def test_leaves_then_stops(started):
     started.receive({"type": "leave"})
     assert not started.service.accepts
     assert not started.reactor.is_stopped
-    started.reactor.advance(LEAVE_AFTER)
+    started.reactor.pump([LEAVE_AFTER / STEPS] * (STEPS + 1))
     assert started.reactor.is_stopped
 
 
