@@ -8,7 +8,7 @@ REPORTS = reports
 # Independent suites, the longest first: three run at a time, because real processes wait more than they compute.
 SUITES = integration-processes integration browser unit unit-python packaging compliance-quick chaos-quick
 
-.PHONY: headers serve test lint format docs compliance chaos soak connections threats threats-quick sdk system bench fuzz fuzz-sockets fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
+.PHONY: headers serve test lint format docs compliance chaos soak connections threats threats-quick threats-measured threats-waiting sdk system bench fuzz fuzz-sockets fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
 
 # An environment with the development packages serves, too.
 serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving)
@@ -87,9 +87,16 @@ chaos-quick:
 compliance-quick:
 	$(BIN)/python tests/compliance/run.py --quick --out $(REPORTS)/compliance-quick
 
-# Alone, after the other suites: it measures how long clients wait.
+# Alone, after the other suites: it measures how long clients wait. The tests that mostly wait run beside those that
+# measure, because they need little CPU time.
 threats-quick: $(VENV)/installed system
-	THREATS_OUT=$(REPORTS)/threats-quick $(BIN)/python -m pytest tests/threats
+	$(MAKE) --no-print-directory -j2 --output-sync=target threats-measured threats-waiting
+
+threats-measured:
+	THREATS_OUT=$(REPORTS)/threats-quick $(BIN)/python -m pytest tests/threats -m "not waits"
+
+threats-waiting:
+	THREATS_OUT=$(REPORTS)/threats-quick/waiting $(BIN)/python -m pytest tests/threats -m waits
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .

@@ -25,6 +25,7 @@ _rows: dict[str, list[dict[str, Any]]] = {}
 def pytest_configure(config: pytest.Config) -> None:
     """Run this process, and with it the attackers, on the core of the clients."""
     config.addinivalue_line("markers", "full: a test that only `make threats` runs")
+    config.addinivalue_line("markers", "waits: a test that mostly waits; `make threats-quick` runs it beside others")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

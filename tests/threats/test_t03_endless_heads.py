@@ -39,7 +39,9 @@ def test_t03_endless_heads_are_refused_at_16_kib(server, figures, full):
     200 connections instead of the 50 of the table. The limit of the memory for each is 128 KiB instead of 64 KiB: it
     includes the connection itself, the response, and a read that waits for its turn.
     """
-    measured = withstand(server, figures, endless_heads, 10 if full else 2, 200, connections=200, memory=128, stall=50)
+    measured = withstand(
+        server, figures, endless_heads, 10 if full else 1.5, 200, connections=200, memory=128, stall=50
+    )
     figures.at_most(0, measured.result["open"], "connections not ended")
     # What the kernel has buffered counts as sent, too.
     figures.at_most(8192, measured.result["taken"] / KIB, "sent on a connection", "KiB")

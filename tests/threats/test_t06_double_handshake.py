@@ -7,6 +7,8 @@ from attackers import masked
 from backend import Backend
 from peers import TEXT, RawPeer, handshake_request
 
+pytestmark = pytest.mark.waits
+
 
 @pytest.fixture
 def backend():

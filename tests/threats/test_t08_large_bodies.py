@@ -54,7 +54,7 @@ def written(server):
 def test_t08_bodies_of_a_gigabyte_get_413(server, figures, full):
     """A body of more than 64 KiB gets 413 before it fills memory or disk, declared or chunked."""
     files, disk, logged = open_files(server), written(server), len(server.log())
-    measured = withstand(server, figures, large_bodies, 10 if full else 2, 100, connections=100)
+    measured = withstand(server, figures, large_bodies, 10 if full else 1.5, 100, connections=100)
     logged = len(server.log()) - logged
     assert measured.result["statuses"] == {"413"}, measured.result
     figures.at_most(0, measured.result["open"], "connections not ended")

@@ -51,7 +51,7 @@ def within_limit(port, seconds, connections, data):
 def test_t10_bombs_are_defused(start_server, figures, full):
     """Decompression stops at the message limit, with 1009, and holds at most the limit and 128 KiB."""
     server = start_server("--compression", "on")
-    measured = withstand(server, figures, bombs, 8 if full else 2, 20, connections=20)
+    measured = withstand(server, figures, bombs, 8 if full else 1.5, 20, connections=20)
     assert measured.result == {1009}, measured.result
     with server.open("/echo", OFFER) as peer:
         first = zlib.compressobj(9, wbits=-15)
@@ -69,4 +69,4 @@ def test_t10_inflating_is_paid_for(start_server, figures, full):
     """
     server = start_server("--compression", "on", "--catch-all", "on")
     data = masked(BINARY, compressed(bytes(MESSAGE_LIMIT)), rsv=4) * 50
-    withstand(server, figures, within_limit, 6 if full else 2, 20, data)
+    withstand(server, figures, within_limit, 6 if full else 1.5, 20, data)

@@ -24,7 +24,7 @@ def test_t14_endless_fragments_are_bounded(server, figures, full, size):
         server,
         figures,
         fragments,
-        20 if full else 3,
+        20 if full else 1.5,
         20,
         size,
         connections=20,

@@ -17,7 +17,7 @@ def not_reading(port, seconds, connections):
 
 def test_t16_pings_of_a_reading_client_delay_nobody(server, figures, full):
     """A flood of pings does not delay others."""
-    withstand(server, figures, reading, 8 if full else 1.5, 20, connections=20)
+    withstand(server, figures, reading, 8 if full else 1.2, 20, connections=20)
 
 
 def test_t16_pongs_are_bounded_if_nobody_reads_them(server, figures, full):
@@ -27,6 +27,6 @@ def test_t16_pongs_are_bounded_if_nobody_reads_them(server, figures, full):
     It does not close it with 1008: the next ping of the server, which this client does not answer, closes it. The limit
     of the table, 64 KiB of pongs, is less than what the server reads at once: 256 KiB of pings, which it keeps.
     """
-    measured = withstand(server, figures, not_reading, 8 if full else 2, 20, connections=20)
+    measured = withstand(server, figures, not_reading, 8 if full else 1.5, 20, connections=20)
     # What the kernel buffers counts as sent, too.
     figures.at_most(8, measured.result.sent / 20 / KIB / 1024, "pings taken from each connection", "MiB")

@@ -19,7 +19,7 @@ def ten_thousand(port, seconds, connections):
 def test_t17_a_limit_of_the_rate_holds(start_server, figures, full, action):
     """With `--message-rate`, a client that exceeds it is read more slowly, or closed with 1008."""
     server = start_server("--message-rate", str(LIMIT), "--rate-action", action)
-    seconds = 8 if full else 2
+    seconds = 8 if full else 1.5
     measured = withstand(server, figures, ten_thousand, seconds, 20, connections=20)
     if action == "close":
         codes = measured.result.codes + measured.result.codes_of_open

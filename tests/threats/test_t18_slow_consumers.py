@@ -44,7 +44,7 @@ def test_t18_subscribers_that_do_not_read_are_closed(start_server, figures, full
     from multiprocessing import Pipe
 
     server = start_server("--channel-allow", "*", "--history-size", "0", "--log-max-rate", "0", message_limit=None)
-    count, stuck, size, rate = (990, 10, 10_000, 15) if full else (90, 10, 60_000, 20)
+    count, stuck, size, rate = (990, 10, 10_000, 15) if full else (40, 10, 60_000, 40)
     ours, theirs = Pipe()
     with unaffected(server, figures), Attacker(subscribe, server.port, count, 120, theirs) as good:
         assert ours.poll(60)

@@ -4,12 +4,13 @@ import os
 import signal
 import time
 
+import pytest
 from attackers import Attacker, flood, masked, open_all
 from cores import CLIENT_CORE, place
 from peers import PING, PONG, TEXT
 from waiting import wait_until
 
-INTERVAL, TIMEOUT = 3, 2
+INTERVAL, TIMEOUT = 2, 2
 
 
 def hold(port, count):
@@ -45,6 +46,7 @@ def load(port, seconds):
     return flood(open_all(port, 4), masked(TEXT, b"x" * 100) * 1000, seconds)
 
 
+@pytest.mark.waits
 def test_t19_dead_peers_are_noticed(start_server, figures, full):
     """A peer that is gone without a trace is noticed after the ping interval and its timeout."""
     count = 1000 if full else 300

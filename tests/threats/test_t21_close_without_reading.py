@@ -23,7 +23,7 @@ def close_without_reading(port, count, orders, tls):
             assert b" 101 " in sock.recv(1000)
         else:
             sock = open_websocket(port, "/echo", receive_buffer=4096)
-        sock.settimeout(0.2)
+        sock.settimeout(0.05)
         with contextlib.suppress(TimeoutError):
             for _ in range(200):
                 sock.sendall(masked(BINARY, bytes(60_000)))
@@ -35,6 +35,7 @@ def close_without_reading(port, count, orders, tls):
     time.sleep(60)
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("tls", [pytest.param(False, id="tcp"), pytest.param(True, id="tls")])
 def test_t21_a_peer_that_closes_but_does_not_read_is_dropped(start_server, authority, figures, full, tmp_path, tls):
     """

@@ -35,13 +35,13 @@ def test_t22_a_server_out_of_descriptors_keeps_its_clients(start_server, figures
     server = limited(start_server, "--redis", redis.url)
     server.wait_for(lambda: server.get("/ready").status == 200, "ready")
     with unaffected(server, figures):
-        with Attacker(connect_all, server.port, 5000 if full else 2000, 6) as attacker:
-            time.sleep(3)
+        with Attacker(connect_all, server.port, 5000 if full else 2000, 6 if full else 4) as attacker:
+            time.sleep(3 if full else 1.5)
             redis.run("CLIENT", "KILL", "TYPE", "pubsub")
             redis.run("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             time.sleep(1)
             cpu, begin = server.cpu(), time.monotonic()
-            time.sleep(1.5)
+            time.sleep(1)
             busy = (server.cpu() - cpu) / (time.monotonic() - begin) * 100
             attacker.result()
         begin = time.monotonic()

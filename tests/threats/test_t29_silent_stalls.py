@@ -8,6 +8,8 @@ from http_api import KEY
 from peers import RawPeer
 from redis_server import RedisServer
 
+pytestmark = pytest.mark.waits
+
 LIMIT = 6.0
 
 

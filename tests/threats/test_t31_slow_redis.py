@@ -77,7 +77,7 @@ def test_t31_a_slow_redis_does_not_delay_other_work(start_server, slow_redis, re
     )
     peers = [RawPeer(server.port) for _ in range(20)]
     time.sleep(0.5)
-    before, peak, statuses, end = server.rss(), 0, [], time.monotonic() + (20 if full else 5)
+    before, peak, statuses, end = server.rss(), 0, [], time.monotonic() + (20 if full else 3)
     with unaffected(server, figures), server.open("/ws?channel=news"):
         while time.monotonic() < end:
             for number, peer in enumerate(peers):
@@ -97,13 +97,14 @@ def test_t31_a_slow_redis_does_not_delay_other_work(start_server, slow_redis, re
     figures.at_most(8 * KIB + 20 * 128, (peak - before) / KIB, "memory for what is queued", "KiB")
 
 
+@pytest.mark.waits
 def test_t31_a_stopped_server_notices_what_it_missed(start_server, redis, figures, full):
     """
     A server that is stopped while Redis publishes, until Redis drops it, recovers or reports what it missed.
 
     Redis drops a subscriber with more than 1 MiB queued here, instead of 32 MiB, so that seconds suffice.
     """
-    redis.run("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 256kb 2")
+    redis.run("CONFIG", "SET", "client-output-buffer-limit", "pubsub 1mb 256kb 1")
     server = start_server("--redis", redis.url, "--channel-allow", "*", "--channel-format", "json", message_limit=None)
     other = start_server("--redis", redis.url)
     for one in (server, other):
@@ -117,7 +118,7 @@ def test_t31_a_stopped_server_notices_what_it_missed(start_server, redis, figure
                     body = json.dumps({"channel": "news", "data": f"{number}:" + "x" * 30_000}).encode()
                     answer = publisher.request("/api/publish", f"X-API-Key: {KEY}", method="POST", body=body)
                     assert answer.status == 200
-            time.sleep(3)
+            time.sleep(2)
         finally:
             server.process.send_signal(signal.SIGCONT)
         # Redis has dropped the server; it may first read what had arrived before.

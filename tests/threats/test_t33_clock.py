@@ -3,6 +3,7 @@
 import select
 import time
 
+import pytest
 from attackers import Attacker, masked, open_all
 from cores import CLIENT_CORE, place
 from fake_clock import FakeClock
@@ -35,6 +36,7 @@ def answer_pings(port, count, seconds):
     return between, ended
 
 
+@pytest.mark.waits
 def test_t33_timers_do_not_follow_the_system_clock(start_server, figures, full, tmp_path):
     """
     When the system clock jumps by an hour, no client is disconnected, and no ping is early or late.
