@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -196,6 +197,39 @@ class TLSTests:
         assert step == "tls"
         assert "self-signed" in finding
         assert "--ca FILE" in fix
+
+    @pytest.mark.parametrize("path", ["/chat?token=QUERYSECRET&channel=news", "/connection/websocket"])
+    def test_nothing_secret_is_sent_to_a_server_whose_certificate_is_refused(self, certificate, path, doctor):
+        secrets = ("--token", "TOKENSECRET", "--header", "Cookie: id=COOKIESECRET", "--subprotocol", "bearer.SUBSECRET")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate[1], certificate[0])
+        received = []
+        with websockets.sync.server.serve(
+            lambda connection: received.extend([connection.request.path, connection.request.headers, *connection]),
+            "127.0.0.1",
+            0,
+            ssl=context,
+            select_subprotocol=lambda *_: None,
+        ) as other:
+            thread = threading.Thread(target=other.serve_forever)
+            thread.start()
+            steps = doctor(f"wss://127.0.0.1:{other.socket.getsockname()[1]}{path}", *secrets)
+            other.shutdown()
+            thread.join()
+        assert received
+        assert "SECRET" not in repr(received)
+        assert statuses(steps)["upgrade"] == "ok"
+        left_out = "the token, the headers of --header, --subprotocol" + ", parameters of the URL" * ("?" in path)
+        assert left_out in steps["secrets"]["finding"]
+        assert steps["secrets"]["status"] == "skip"
+
+    @pytest.mark.parametrize("path", ["/ws?channel=news", "/connection/websocket"])
+    def test_a_server_that_then_misses_the_token_is_not_blamed(self, start_server, certificate, path, doctor):
+        server = start_server(tls_cert=str(certificate[1]), tls_key=str(certificate[0]), token_secret=SECRET)
+        steps = doctor(f"wss://localhost:{server.port}{path}", "--token", issue_token(SECRET))
+        assert only_failure(steps)[0] == "tls"
+        assert statuses(steps)["token"] == "skip"
+        assert "asked without the token, so repair the certificate first" in steps["token"]["finding"]
 
     def test_a_missing_intermediate_certificate(self, serve, issued, authority, doctor):
         files = issued["ECDSA"]

@@ -5,8 +5,8 @@ import time
 from statistics import median
 from typing import Any
 
-from wsserver.cli.doctor.exchange import Response
-from wsserver.cli.doctor.refusals import name_proxies
+from wsserver.cli.doctor.exchange import Response, parse_json
+from wsserver.cli.doctor.refusals import judge, name_proxies
 from wsserver.cli.doctor.report import Step, failed, passed, skipped, warned
 from wsserver.cli.doctor.request import Wanted
 from wsserver.cli.doctor.stream import ANSWER_TIMEOUT, Dialer
@@ -45,11 +45,13 @@ def connect_centrifuge(websocket: WebSocket, wanted: Wanted) -> Step:
     try:
         reply = _first_reply(websocket)
     except ServerClosed as closed:
-        return failed("token", f"the server closed the connection with {closed.code}: {closed.reason}", fix)
-    error = reply.get("error")
+        finding = f"the server closed the connection with {closed.code}: {closed.reason}"
+        return judge(failed("token", finding, fix), wanted)
+    error, answer = reply.get("error"), reply.get("connect")
     if isinstance(error, dict):
-        return failed("token", f"the Centrifuge connect failed with {error.get('code')}: {error.get('message')}", fix)
-    ping = reply["connect"].get("ping", 0) if isinstance(reply.get("connect"), dict) else 0
+        code, message = _show(error.get("code")), _show(error.get("message"))
+        return judge(failed("token", f"the Centrifuge connect failed with {code}: {message}", fix), wanted)
+    ping = _show(answer.get("ping", 0)) if isinstance(answer, dict) else "0"
     return passed("token", f"the Centrifuge connect succeeded; the server pings every {ping} s")
 
 
@@ -57,10 +59,7 @@ def _first_reply(websocket: WebSocket) -> dict[str, Any]:
     deadline = time.monotonic() + ANSWER_TIMEOUT
     while True:
         for line in websocket.read_message(deadline).payload.splitlines():
-            try:
-                reply = json.loads(line)
-            except ValueError:
-                raise OSError("the answer to the Centrifuge command is not JSON") from None
+            reply = parse_json(line)
             if isinstance(reply, dict) and reply.get("id") == 1:
                 return reply
 
@@ -110,7 +109,7 @@ def _explain_uncompressed(wanted: Wanted, seen: dict[str, Any] | None) -> Step:
         finding = "the server compresses, but the proxy has removed Sec-WebSocket-Extensions from its answer"
         fix = "remove `proxy_hide_header Sec-WebSocket-Extensions;`, or start the server with --compression off"
         return failed("compression", finding, fix)
-    if seen is not None and "sec-websocket-extensions" not in _headers(seen):
+    if seen is not None and "sec-websocket-extensions" not in (_headers(seen) or {"sec-websocket-extensions"}):
         finding = "the offer of permessage-deflate does not reach the server: a proxy has removed it"
         return warned("compression", finding, "let the proxy pass Sec-WebSocket-Extensions on")
     option = "; --compression on switches it on" if wanted.is_ours else ""
@@ -120,8 +119,15 @@ def _explain_uncompressed(wanted: Wanted, seen: dict[str, Any] | None) -> Step:
 def _headers(seen: dict[str, Any]) -> dict[str, str]:
     """Return the headers that the server has received: name in lower case -> value."""
     headers = seen.get("headers")
-    pairs = headers.items() if isinstance(headers, dict) else headers if isinstance(headers, list) else []
-    return {str(name).lower(): str(value) for name, value in pairs}
+    found: list[Any] = list(headers.items()) if isinstance(headers, dict) else []
+    if isinstance(headers, list):
+        found = [pair for pair in headers if isinstance(pair, list) and len(pair) == 2]
+    return {_show(name).lower(): _show(value) for name, value in found}
+
+
+def _show(value: object) -> str:
+    """Return a text or number of the server; a list may be nested too deeply to be shown."""
+    return str(value) if isinstance(value, str | int | float) else "?"
 
 
 def ask_whoami(dialer: Dialer, wanted: Wanted) -> dict[str, Any] | None:
@@ -134,8 +140,8 @@ def ask_whoami(dialer: Dialer, wanted: Wanted) -> dict[str, Any] | None:
         with opened as websocket:
             local = websocket.local_address
             websocket.send(Opcode.TEXT, b"whoami")
-            seen = json.loads(websocket.read_message(time.monotonic() + ANSWER_TIMEOUT).payload)
-    except (OSError, ValueError):
+            seen = parse_json(websocket.read_message(time.monotonic() + ANSWER_TIMEOUT).payload)
+    except OSError:
         return None
     return seen | {"local": local} if isinstance(seen, dict) else None
 
@@ -144,7 +150,7 @@ def check_address(seen: dict[str, Any] | None) -> Step:
     """Compare the address that the server sees with the own one, and with those that proxies have sent."""
     if seen is None:
         return skipped("address", "the server does not say which address it sees: no command `whoami` at /ws")
-    address, local = str(seen.get("address", "")), seen["local"]
+    address, local = _show(seen.get("address")), str(seen["local"])
     if address == local:
         return passed("address", f"the server sees {address}, which is this connection")
     host = find_host(address)

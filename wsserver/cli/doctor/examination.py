@@ -12,7 +12,7 @@ from wsserver.cli.doctor.exchange import Response
 from wsserver.cli.doctor.idle import check_idle
 from wsserver.cli.doctor.network import find_address
 from wsserver.cli.doctor.refusals import explain_error, explain_refusal
-from wsserver.cli.doctor.report import Report, Status, passed
+from wsserver.cli.doctor.report import Report, Status, passed, skipped
 from wsserver.cli.doctor.request import Wanted
 from wsserver.cli.doctor.stream import Dialer
 from wsserver.cli.doctor.surroundings import check_event_stream, check_health, is_wsserver
@@ -49,12 +49,20 @@ class Examination:
         dialer = Dialer(self._wanted.target, address)
         if self._wanted.target.tls and not check_tls(dialer, self._ca, self._report):
             return
+        if dialer.is_impostor:
+            self._withhold_secrets()
         websocket = self._shake_hands(dialer)
         if websocket is not None:
             with websocket:
                 self._converse(websocket)
             self._look_around(dialer)
             self._be_idle(dialer)
+
+    def _withhold_secrets(self) -> None:
+        self._wanted = self._wanted.without_secrets()
+        if self._wanted.withheld:
+            reason = f"not sent to a server whose certificate is not accepted: {self._wanted.withheld}"
+            self._report.add(skipped("secrets", f"{reason}; the next steps go without"))
 
     def _shake_hands(self, dialer: Dialer) -> WebSocket | None:
         wanted, report = self._wanted, self._report
@@ -90,8 +98,10 @@ class Examination:
         report, wanted = self._report, self._wanted
         if wanted.is_centrifuge:
             with report.catching("token", UNEXPECTED):
-                if report.add(connect_centrifuge(websocket, wanted)).status is Status.FAIL:
+                if report.add(connect_centrifuge(websocket, wanted)).status is not Status.OK:
                     return
+            if report.has_failed_at("token"):
+                return
         with report.catching("ping", UNEXPECTED):
             report.add(check_ping(websocket))
 

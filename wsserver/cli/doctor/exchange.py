@@ -1,6 +1,7 @@
 """HTTP for `wsserver doctor`: one request on a new connection, and its answer, bounded in size and time."""
 
 import io
+import json
 import re
 import time
 from contextlib import suppress
@@ -13,7 +14,7 @@ from wsserver.cli.doctor.stream import ANSWER_TIMEOUT, ConnectionEnded, Dialer, 
 from wsserver.cli.urls import Target
 from wsserver.wire.http11 import MAX_HEAD
 
-__all__ = ["USER_AGENT", "NotHTTP", "Response", "decode_chunks", "get", "read_head", "request_head"]
+__all__ = ["USER_AGENT", "NotHTTP", "Response", "decode_chunks", "get", "parse_json", "read_head", "request_head"]
 
 USER_AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Safari/537.36"
 """That of a browser, because some proxies refuse others."""
@@ -113,8 +114,24 @@ def decode_chunks(body: bytes) -> bytes:
         return parser.read()
     except IncompleteRead as error:
         return error.partial
-    except (HTTPException, ValueError):
+    # OverflowError: the size of a chunk is more than a computer can have.
+    except (HTTPException, ValueError, OverflowError):
         return body
+
+
+def parse_json(data: bytes) -> Any:
+    """
+    Parse JSON that a server has sent.
+
+    Raises:
+        OSError: it is not JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(data)
+    except ValueError:
+        raise OSError(f"the answer is not JSON: {data[:40]!r}") from None
+    except RecursionError:
+        raise OSError("the answer is JSON that is nested too deeply") from None
 
 
 class _File:

@@ -33,9 +33,9 @@ def check_idle(websocket: WebSocket, wait: float) -> Step:
     messages = 0
     try:
         while True:
-            count = len(websocket.pings)
+            count = websocket.pings
             websocket.read_frame(begin + wait)
-            messages += len(websocket.pings) == count
+            messages += websocket.pings == count
             last = time.monotonic()
     except TimeoutError:
         return _explain_open(websocket, begin, wait, messages)
@@ -51,7 +51,7 @@ def _explain_open(websocket: WebSocket, begin: float, wait: float, messages: int
     if messages:
         kept += f"; {messages} messages of the server, which kept it open"
     elif websocket.pings:
-        kept += f"; the server pinged first after {websocket.pings[0] - begin:.1f} s, which keeps it open"
+        kept += f"; the server pinged first after {websocket.first_ping - begin:.1f} s, which keeps it open"
     if wait < max(KNOWN) and not (messages or websocket.pings):
         kept += "; proxies often wait 60 s: use --wait 70s"
     return passed("idle", kept)
@@ -64,7 +64,7 @@ def _explain_cut(how: str, silence: float, websocket: WebSocket) -> Step:
         f"{known or 'the idle timeout of a proxy or firewall'}"
     )
     if websocket.pings:
-        finding += f"; the server pinged {len(websocket.pings)} times before"
+        finding += f"; the server pinged {websocket.pings} times before"
     fix = (
         "set `proxy_read_timeout 60s;` or more in the location of nginx, and --ping-interval of the server below it; "
         f"if the timeout cannot be changed, set --ping-interval below {silence:.0f}s"

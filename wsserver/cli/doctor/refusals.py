@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from wsserver.cli.doctor.exchange import NotHTTP, Response
-from wsserver.cli.doctor.report import Step, describe_error, failed
+from wsserver.cli.doctor.report import Step, describe_error, failed, skipped
 from wsserver.cli.doctor.request import Wanted
 from wsserver.cli.urls import Target
 
-__all__ = ["explain_error", "explain_refusal", "name_proxies"]
+__all__ = ["explain_error", "explain_refusal", "judge", "name_proxies"]
+
+SECRET_MATTERS = frozenset({"redirect", "path", "access", "token", "upgrade", "sse"})
+"""Steps in which a server may refuse a client that has not sent its token or its cookie."""
 
 NGINX_LINES = (
     "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_header;"
@@ -48,21 +51,31 @@ def explain_refusal(response: Response, wanted: Wanted, accepts_without_origin: 
     for explain in (_explain_redirect, _explain_tls, _explain_access, _explain_proxy):
         step = explain(response, wanted)
         if step is not None:
-            return step
+            return judge(step, wanted)
     if response.status == 403:
-        return _explain_forbidden(response, wanted, accepts_without_origin())
-    return _explain_other(response)
+        return judge(_explain_forbidden(response, wanted, accepts_without_origin()), wanted)
+    return judge(_explain_other(response), wanted)
+
+
+def judge(step: Step, wanted: Wanted) -> Step:
+    """Return the step, but as a skipped one if the server may only have missed what was not sent to it."""
+    if not wanted.withheld or step.step not in SECRET_MATTERS:
+        return step
+    return skipped(step.step, f"{step.finding}; asked without {wanted.withheld}, so repair the certificate first")
 
 
 def _explain_redirect(response: Response, wanted: Wanted) -> Step | None:
     location = response.header("Location")
     if not 300 <= response.status < 400 or not location:
         return None
-    place = urlsplit(location)
+    finding = f"the answer is a redirect ({response.status}) to {location}"
     target = wanted.target
+    try:
+        place = urlsplit(location)
+    except ValueError:
+        return failed("redirect", f"{finding}, which is not a URL", "see the configuration of the proxy and the server")
     tls = place.scheme in ("https", "wss") or (not place.scheme and target.tls)
     url = f"ws{'s' if tls else ''}://{place.netloc or target.host_header}{place.path or '/'}"
-    finding = f"the answer is a redirect ({response.status}) to {location}"
     return failed("redirect", finding, f"connect to {url}: browsers do not follow redirects of WebSocket handshakes")
 
 

@@ -1,7 +1,7 @@
 """What `wsserver doctor` asks a server for: the URL, and who asks."""
 
-from dataclasses import dataclass, field
-from urllib.parse import parse_qs
+from dataclasses import dataclass, field, replace
+from urllib.parse import parse_qs, unquote
 
 from wsserver.cli.urls import Target
 
@@ -10,6 +10,9 @@ __all__ = ["Wanted"]
 CENTRIFUGE = "/connection/websocket"
 PATHS = (CENTRIFUGE, "/connection/uni_websocket", "/ws", "/echo", "/ticker", "/")
 """The paths of our server; what precedes them in a URL is the prefix of a proxy."""
+
+HARMLESS = frozenset({"channel", "format", "cf_protocol"})
+"""The parameters of a URL that are sent to a server whose certificate is not accepted; others may be secrets."""
 
 
 @dataclass
@@ -25,6 +28,33 @@ class Wanted:
     """Whether the user says that the server sends back every message."""
     is_ours: bool = False
     """Whether the server is a wsserver."""
+    withheld: str = ""
+    """What is not sent, because the certificate of the server is not accepted; empty for nothing."""
+
+    def without_secrets(self) -> "Wanted":
+        """
+        Return the request for a server whose certificate is not accepted: anybody may be at the other end.
+
+        A browser sends nothing to it. The other steps can still be examined without what may be a secret.
+        """
+        path, _, query = self.target.path.partition("?")
+        every = query.split("&") if query else []
+        kept = [part for part in every if unquote(part.partition("=")[0]) in HARMLESS]
+        is_secret = "bearer." in self.subprotocol
+        left_out = {
+            "the token": self.token,
+            "the headers of --header": self.headers,
+            "--subprotocol": is_secret,
+            "parameters of the URL": kept != every,
+        }
+        return replace(
+            self,
+            target=replace(self.target, path=path + ("?" + "&".join(kept) if kept else "")),
+            token="",
+            subprotocol="" if is_secret else self.subprotocol,
+            headers={},
+            withheld=", ".join(name for name, is_left_out in left_out.items() if is_left_out),
+        )
 
     @property
     def path(self) -> str:

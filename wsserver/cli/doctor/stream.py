@@ -102,6 +102,11 @@ class Dialer:
     context: ssl.SSLContext | None = None
     """The TLS context; None for a connection without TLS."""
 
+    @property
+    def is_impostor(self) -> bool:
+        """Whether the certificate of the server is not accepted, so anybody may be at the other end."""
+        return self.context is not None and self.context.verify_mode is ssl.CERT_NONE
+
     def connect(self) -> socket.socket:
         """Open a TCP connection."""
         connection = socket.create_connection((self.address, self.target.port), CONNECT_TIMEOUT)

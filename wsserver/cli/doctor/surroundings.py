@@ -1,12 +1,11 @@
 """Steps of `wsserver doctor` over HTTP: which server this is, its health, and whether a proxy buffers event streams."""
 
-import json
 import time
 import zlib
 from typing import Any
 from urllib.parse import quote
 
-from wsserver.cli.doctor.exchange import Response, decode_chunks, get, read_head, request_head
+from wsserver.cli.doctor.exchange import Response, decode_chunks, get, parse_json, read_head, request_head
 from wsserver.cli.doctor.report import Report, Step, failed, passed, skipped, warned
 from wsserver.cli.doctor.request import Wanted
 from wsserver.cli.doctor.stream import ANSWER_TIMEOUT, Dialer
@@ -23,8 +22,8 @@ EVENT_TIMEOUT = 5.0
 def is_wsserver(dialer: Dialer, wanted: Wanted) -> bool:
     """Return whether the server is a wsserver."""
     try:
-        found: Any = json.loads(get(dialer, f"{wanted.base}/server.json", {}).body)
-    except (OSError, ValueError):
+        found: Any = parse_json(get(dialer, f"{wanted.base}/server.json", {}).body)
+    except OSError:
         return False
     return isinstance(found, dict) and found.keys() >= KEYS
 

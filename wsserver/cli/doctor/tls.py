@@ -21,6 +21,9 @@ NOT_YET_VALID, EXPIRED = 9, 10
 SELF_SIGNED, UNKNOWN_ROOT, NO_ISSUER, ONLY_LEAF = 18, 19, 20, 21
 WRONG_NAME, WRONG_ADDRESS = 62, 64
 
+INVALID = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What a malformed certificate raises; it is parsed when its parts are read."""
+
 HTTP_AS_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
 """Reasons of OpenSSL if the answer is not TLS."""
 
@@ -103,11 +106,16 @@ def describe_good(connection: ssl.SSLSocket) -> Step:
 
 def explain_certificate(error: ssl.SSLCertVerificationError, dialer: Dialer, ca: str | None) -> Step:
     """Explain why the certificate is not accepted."""
-    chain = fetch_chain(dialer)
-    leaf = chain[0] if chain else None
-    code = error.verify_code
-    if leaf is None:
-        return failed("tls", f"the certificate is not accepted: {error.verify_message}", "check --tls-cert")
+    try:
+        if chain := fetch_chain(dialer):
+            return _explain_certificates(error.verify_code, chain, dialer, ca)
+    except INVALID:
+        return failed("tls", f"the certificate is invalid: {error.verify_message}", "issue a new one for --tls-cert")
+    return failed("tls", f"the certificate is not accepted: {error.verify_message}", "check --tls-cert")
+
+
+def _explain_certificates(code: int, chain: list[x509.Certificate], dialer: Dialer, ca: str | None) -> Step:
+    leaf = chain[0]
     if code == EXPIRED:
         expired = next((c for c in chain if c.not_valid_after_utc < datetime.now(UTC)), leaf)
         finding = f"the certificate {_name(expired)} expired on {expired.not_valid_after_utc:%Y-%m-%d}"
@@ -149,7 +157,7 @@ def _is_root(ca: str | None, name: x509.Name) -> bool:
 def _names(certificate: x509.Certificate) -> list[str]:
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *INVALID):
         return []
     addresses = [str(address) for address in found.get_values_for_type(x509.IPAddress)]
     return (found.get_values_for_type(x509.DNSName) + addresses)[:10]

@@ -25,6 +25,15 @@ OFFER = "permessage-deflate; client_max_window_bits"
 MAX_MESSAGE = 1024 * 1024
 """Maximum size of a frame and of a message, in bytes."""
 
+MAX_CONTROL = 125
+"""Maximum size of the payload of a control frame, in bytes (RFC 6455 section 5.5)."""
+
+WINDOW_BITS = tuple(str(bits) for bits in range(8, 16))
+"""What a server may answer as client_max_window_bits (RFC 7692 section 7.1.2.2)."""
+
+MAX_FRAGMENTS = 65536
+"""Maximum number of fragments of a message: a server could send empty ones without end."""
+
 _TAIL = b"\0\0\xff\xff"
 
 
@@ -74,8 +83,10 @@ class WebSocket:
         self.response = response
         self.is_accepted = response.header("Sec-WebSocket-Accept") == accept
         self.extensions = response.header("Sec-WebSocket-Extensions")
-        self.pings: list[float] = []
-        """When the server sent pings, on the monotonic clock."""
+        self.pings = 0
+        """How many pings the server has sent."""
+        self.first_ping = 0.0
+        """When it sent the first one, on the monotonic clock."""
         self._inflate = zlib.decompressobj(wbits=-15)
 
     @property
@@ -106,14 +117,22 @@ class WebSocket:
     def send(self, opcode: int, payload: bytes, *, compressed: bool = False) -> None:
         """Send an unfragmented frame of less than 64 KiB; compress it if asked."""
         if compressed:
-            bits = re.search(r"client_max_window_bits=\"?(\d+)", self.extensions)
             # zlib cannot compress raw data with 8 bits. A window of 9 bits is safe for a message under 256 bytes.
-            deflate = zlib.compressobj(wbits=-max(9, int(bits[1]) if bits else 15))
+            deflate = zlib.compressobj(wbits=-max(9, self._window_bits()))
             payload = (deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)).removesuffix(_TAIL)
         size = bytes([0x80 | len(payload)]) if len(payload) < 126 else struct.pack("!BH", 0xFE, len(payload))
         key = os.urandom(4)
         masked = bytes(byte ^ key[place % 4] for place, byte in enumerate(payload))
         self._stream.send(bytes([0x80 | compressed << 6 | opcode]) + size + key + masked)
+
+    def _window_bits(self) -> int:
+        """Return the size of the window that the server permits for compressed messages of this side."""
+        found = re.search(r"client_max_window_bits\s*=\s*\"?([^\s;,\"]*)", self.extensions)
+        if found is None:
+            return 15
+        if found[1] not in WINDOW_BITS:
+            raise OSError(f"the server has chosen client_max_window_bits={found[1]}; RFC 7692 permits 8 to 15")
+        return int(found[1])
 
     def read_frame(self, deadline: float) -> Frame:
         """
@@ -121,35 +140,49 @@ class WebSocket:
 
         Raises:
             ServerClosed: the frame is a Close frame.
-            OSError: the connection has ended, or no frame is there in time.
+            OSError: the connection has ended, the frame is invalid, or no frame is there in time.
         """
         while (found := parse_frame(self._stream.buffer)) is None:
             self._stream.receive(deadline)
+        # A server that floods keeps the buffer full, so `receive` is not called for each frame.
+        if time.monotonic() > deadline:
+            raise TimeoutError
         frame, size = found
         self._stream.take(size)
         if frame.opcode == Opcode.CLOSE:
             code = struct.unpack("!H", frame.payload[:2])[0] if len(frame.payload) > 1 else 1005
             raise ServerClosed(code, frame.payload[2:].decode("utf-8", "replace"))
         if frame.opcode == Opcode.PING:
-            self.pings.append(time.monotonic())
+            self.first_ping = self.first_ping or time.monotonic()
+            self.pings += 1
             self.send(Opcode.PONG, frame.payload)
         return frame
 
     def read_message(self, deadline: float) -> Frame:
         """Read a whole message, decompressed; answer pings on the way, and skip pongs."""
-        parts: list[Frame] = []
-        while not (parts and parts[-1].fin):
-            frame = self.read_frame(deadline)
-            if frame.opcode in (Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY):
-                parts.append(frame)
-            if sum(len(part.payload) for part in parts) > MAX_MESSAGE:
-                raise OSError("a message is longer than 1 MiB")
-        payload = b"".join(part.payload for part in parts)
-        if parts[0].compressed:
-            payload = self._decompress(payload)
-        return Frame(parts[0].opcode, payload, compressed=parts[0].compressed)
+        first = frame = self._read_fragment(deadline)
+        payload, count = bytearray(first.payload), 1
+        if first.opcode == Opcode.CONTINUATION:
+            raise OSError("the server sent a continuation frame without a message")
+        while not frame.fin:
+            frame = self._read_fragment(deadline)
+            payload += frame.payload
+            count += 1
+            if frame.opcode != Opcode.CONTINUATION:
+                raise OSError("the server sent a message within a fragmented one")
+            if len(payload) > MAX_MESSAGE or count > MAX_FRAGMENTS:
+                raise OSError(f"a message is longer than 1 MiB, or has more than {MAX_FRAGMENTS} fragments")
+        whole = self._decompress(payload) if first.compressed else bytes(payload)
+        return Frame(first.opcode, whole, compressed=first.compressed)
 
-    def _decompress(self, payload: bytes) -> bytes:
+    def _read_fragment(self, deadline: float) -> Frame:
+        while (frame := self.read_frame(deadline)).opcode >= Opcode.CLOSE:
+            pass
+        return frame
+
+    def _decompress(self, payload: bytearray) -> bytes:
+        if not self.deflates:
+            raise OSError("a message is compressed, but the server has not accepted permessage-deflate")
         try:
             return self._inflate.decompress(payload + _TAIL, MAX_MESSAGE)
         except zlib.error as error:
@@ -170,6 +203,8 @@ def parse_frame(data: bytes | bytearray) -> tuple[Frame, int] | None:
         return None
     if data[0] & 0x30 or data[1] & 0x80 or data[0] & 0x0F not in (0, 1, 2, 8, 9, 10):
         raise OSError(f"the bytes {bytes(data[:8])!r} are not a frame of a WebSocket server")
+    if data[0] & 0x08 and (data[1] > MAX_CONTROL or not data[0] & 0x80):
+        raise OSError(f"the server sent an invalid control frame: a fragment, or more than {MAX_CONTROL} bytes")
     start = {126: 4, 127: 10}.get(data[1], 2)
     if len(data) < start:
         return None

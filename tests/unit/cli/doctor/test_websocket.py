@@ -69,7 +69,7 @@ class FrameTests:
         server.sendall(server_frame(9, b"p") + server_frame(1, b"a", fin=False) + server_frame(0, b"b"))
         websocket = opened(client)
         assert websocket.read_message(soon()).payload == b"ab"
-        assert len(websocket.pings) == 1
+        assert websocket.pings == 1
         assert server.recv(99)[0] == 0x8A
 
 
