@@ -45,3 +45,8 @@ class Backoff:
         elif len(self._exits) == MAX_EXITS and now - self._exits[0] <= WINDOW:
             self._delay = 1.0
         return self._delay
+
+    def failed(self) -> float:
+        """Record that no process could be started; return the delay in seconds after which to try again."""
+        self._delay = min(2 * self._delay, MAX_DELAY) if self._delay else 1.0
+        return self._delay

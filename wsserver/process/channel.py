@@ -83,6 +83,10 @@ class Channel(Int32StringReceiver):
         except Exception:
             _log.failure("processing a message between the supervisor and a worker failed")
 
+    def close(self) -> None:
+        """Close the channel."""
+        self.transport.loseConnection()  # type: ignore[union-attr]
+
     def connectionLost(self, reason: Failure | None = None) -> None:  # noqa: ARG002
         """Report the end of the channel."""
         self.connected = 0
@@ -103,7 +107,12 @@ class Channel(Int32StringReceiver):
 
 
 def open_channel(reactor: Any, sock: socket.socket, channel: Channel) -> None:
-    """Start a channel on a connected socket, which from then on belongs to the reactor."""
+    """
+    Start a channel on a connected socket, which from then on belongs to the reactor.
+
+    Raises:
+        OSError: the process has too many descriptors; the socket stays open.
+    """
     factory = Factory.forProtocol(lambda: channel)
     sock.setblocking(False)
     reactor.adoptStreamConnection(sock.fileno(), socket.AF_UNIX, factory)

@@ -72,6 +72,16 @@ class Collector:
         answers, self._answers = self._answers, {}
         waiting, self._waiting = self._waiting, []
         self._missing = set()
-        answers["supervisor"] = self._group.numbers_of_supervisor()
+        answers["supervisor"] = _count(self._group)
         for done in waiting:
             done.callback(answers)
+
+
+def _count(group: Group) -> Mapping[str, Any]:
+    """Return what the supervisor has counted."""
+    return {
+        "workers": group.count,
+        "serving": sum(worker.is_accepting() for worker in group.current.values()),
+        "exits": {str(number): count for number, count in group.exits.items()},
+        "hung": group.hung,
+    }

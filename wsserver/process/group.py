@@ -8,7 +8,7 @@ This module does not start processes. The supervisor passes a function that does
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from wsserver.hub.presence import LEAVE_DELAY
+from wsserver.listening.errors import describe_error
 from wsserver.process.backoff import Backoff
 from wsserver.process.channel import Message
 
@@ -160,16 +161,47 @@ class Group:
             self._start(number)
 
     def _start(self, number: int) -> None:
-        self._delayed.pop(number, None)
-        self.current[number] = self.new_worker(number)
+        self._cancel_start(number)
+        try:
+            self.current[number] = self.new_worker(number)
+        except OSError as error:
+            self.current.pop(number, None)
+            delay = self._backoffs[number].failed()
+            _log.error(
+                "worker not started worker={worker} reason={reason}; the next attempt is in {delay:g} s",
+                worker=number,
+                reason=json.dumps(describe_error(error)),
+                delay=delay,
+            )
+            self._start_later(number, delay)
+
+    def _start_later(self, number: int, delay: float) -> None:
+        self._delayed[number] = self.clock.callLater(delay, self._start, number)
+
+    def _cancel_start(self, number: int) -> None:
+        timer = self._delayed.pop(number, None)
+        if timer is not None and timer.active():
+            timer.cancel()
 
     def new_worker(self, number: int) -> Worker:
-        """Start a process for a worker."""
+        """
+        Start a process for a worker.
+
+        Raises:
+            OSError: the system has too few descriptors, processes or memory for another process.
+        """
         worker = Worker(number)
         worker.process = self._spawn(worker)
         self.running.add(worker)
         _log.info("worker started worker={worker} pid={pid}", worker=number, pid=worker.process.pid)
         return worker
+
+    def take_over(self, worker: Worker) -> Worker | None:
+        """Let a new worker accept the connections of its number; return the worker that did until now, if one does."""
+        self._cancel_start(worker.number)
+        old = self.current.get(worker.number)
+        self.current[worker.number] = worker
+        return old
 
     # What the supervisor reports.
 
@@ -270,7 +302,7 @@ class Group:
             worker=worker.number,
             delay=delay,
         )
-        self._delayed[worker.number] = self.clock.callLater(delay, self._start, worker.number)
+        self._start_later(worker.number, delay)
 
     def _changed(self, worker: Worker) -> None:
         for watcher in list(self.watchers):
@@ -365,12 +397,3 @@ class Group:
     def _kill(self) -> None:
         for worker in self.running:
             worker.process.kill()
-
-    def numbers_of_supervisor(self) -> Mapping[str, Any]:
-        """Return what the supervisor has counted."""
-        return {
-            "workers": self.count,
-            "serving": sum(worker.is_accepting() for worker in self.current.values()),
-            "exits": {str(number): count for number, count in self.exits.items()},
-            "hung": self.hung,
-        }

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from twisted.logger import Logger
 
+from wsserver.listening.errors import describe_error
 from wsserver.process.group import Group, Worker
 
 __all__ = ["READY_TIMEOUT", "RollingRestart"]
@@ -52,14 +53,18 @@ class RollingRestart:
             # It has just exited, so that its successor is new anyway.
             self._next()
             return
-        self._new = self._group.new_worker(number)
-        self._timer = self._group.clock.callLater(READY_TIMEOUT, self._give_up_waiting)
+        try:
+            self._new = self._group.new_worker(number)
+        except OSError as error:
+            self._give_up(number, f"cannot be started: {describe_error(error)}")
+            return
+        self._timer = self._group.clock.callLater(READY_TIMEOUT, self._give_up_waiting, self._new)
 
     def _changed(self, worker: Worker) -> None:
         has_exited = worker not in self._group.running
         if worker is self._new:
             if has_exited:
-                self._give_up("has exited")
+                self._give_up(worker.number, "has exited")
             elif worker.ready and self._timer is not None:
                 self._take_over(worker)
         elif worker is self._old and has_exited and self._timer is None:
@@ -69,23 +74,19 @@ class RollingRestart:
         self._timer.cancel()
         self._timer = self._new = None
         # If the old worker has exited in the meantime, this is another one.
-        self._old = self._group.current.get(worker.number)
-        self._group.current[worker.number] = worker
+        self._old = self._group.take_over(worker)
         if self._old is not None:
             self._group.leave(self._old)
         else:
             self._next()
 
-    def _give_up_waiting(self) -> None:
+    def _give_up_waiting(self, new: Worker) -> None:
         self._timer = None
-        self._give_up("is not ready in time")
+        self._give_up(new.number, "is not ready in time")
+        self._group.leave(new)
 
-    def _give_up(self, why: str) -> None:
-        new = self._new
+    def _give_up(self, number: int, why: str) -> None:
         self._end()
-        if new is not None and new in self._group.running:
-            self._group.leave(new)
-        number = new.number if new is not None else 0
         reason = json.dumps(f"the new worker {why}")
         _log.error("the restart is cancelled worker={worker} reason={reason}", worker=number, reason=reason)
 

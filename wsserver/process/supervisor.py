@@ -201,24 +201,16 @@ class Supervisor(Service):
 
     def _spawn(self, worker: Worker) -> "_Process":
         ours, theirs = socket.socketpair()
-        descriptors: list[list[int]] = []
-        inherited = {0: "w", 1: "r", 2: "r", 3: theirs.fileno()}
-        for group in self._opener.groups:
-            first = len(inherited)
-            inherited |= {first + at: port.fileno() for at, port in enumerate(group)}  # type: ignore[attr-defined]
-            descriptors.append(list(range(first, first + len(group))))
-        process = _Process(self, worker)
-        self._reactor.spawnProcess(
-            process,
-            sys.executable,
-            [sys.executable, "-P", "-m", "wsserver.process", str(worker.number)],
-            # Modules are found as in this process, such as the plugins in the working directory of twistd.
-            {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            childFDs=inherited,
-        )
-        theirs.close()
+        with theirs, ours:
+            process = _Process(self, worker)
+            # Before the process starts: if this fails, there is no process without a channel.
+            open_channel(self._reactor, ours, process.channel)
+            try:
+                descriptors = self._spawn_with(process, theirs)
+            except BaseException:
+                process.channel.close()
+                raise
         process.transport.closeStdin()  # type: ignore[union-attr]
-        open_channel(self._reactor, ours, process.channel)
         process.send(
             {
                 "number": worker.number,
@@ -229,6 +221,24 @@ class Supervisor(Service):
             }
         )
         return process
+
+    def _spawn_with(self, process: "_Process", channel: socket.socket) -> list[list[int]]:
+        """Start a process that inherits the channel and the sockets; return the descriptors of the sockets there."""
+        descriptors: list[list[int]] = []
+        inherited = {0: "w", 1: "r", 2: "r", 3: channel.fileno()}
+        for group in self._opener.groups:
+            first = len(inherited)
+            inherited |= {first + at: port.fileno() for at, port in enumerate(group)}  # type: ignore[attr-defined]
+            descriptors.append(list(range(first, first + len(group))))
+        self._reactor.spawnProcess(
+            process,
+            sys.executable,
+            [sys.executable, "-P", "-m", "wsserver.process", str(process.worker.number)],
+            # Modules are found as in this process, such as the plugins in the working directory of twistd.
+            {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            childFDs=inherited,
+        )
+        return descriptors
 
     def received(self, worker: Worker, message: Message) -> None:
         """Process a message of a worker."""
@@ -246,7 +256,7 @@ class _Process(ProcessProtocol):
     """The process of a worker: its channel, its output and its end."""
 
     def __init__(self, supervisor: Supervisor, worker: Worker) -> None:
-        self._supervisor, self._worker = supervisor, worker
+        self._supervisor, self.worker = supervisor, worker
         self.channel = Channel(lambda message: supervisor.received(worker, message), lambda: None)
         self._output = {1: b"", 2: b""}
 
@@ -275,11 +285,11 @@ class _Process(ProcessProtocol):
             _log.info(RAW, raw=text)
             return
         for line in text.splitlines():
-            _log.error("{line} worker={worker}", line=line, worker=self._worker.number)
+            _log.error("{line} worker={worker}", line=line, worker=self.worker.number)
 
     def processExited(self, reason: Failure) -> None:
         """Report the end of the process."""
-        self._supervisor.group.exited(self._worker, _describe(reason))
+        self._supervisor.group.exited(self.worker, _describe(reason))
 
 
 def _describe(reason: Failure) -> str:

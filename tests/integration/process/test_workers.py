@@ -4,6 +4,7 @@ import json
 import os
 import pwd
 import re
+import resource
 import signal
 import ssl
 import subprocess
@@ -152,6 +153,27 @@ class SupervisionTests:
         for peer in server.open_many():
             peer.socket.close()
         wait_until(lambda: len(server.started(2)) == 6, "the next worker")
+
+    def test_starts_workers_once_the_supervisor_has_descriptors_again(self, start):
+        server = start()
+        pid = server.process.pid
+        before = len(os.listdir(f"/proc/{pid}/fd"))
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        line = 'restart is cancelled worker=1 reason="the new worker cannot be started: Too many open files'
+        # A process needs descriptors for the channel and for three pipes.
+        for count, free in enumerate((6, 4, 2, 0), 1):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (before + free, hard))
+            server.process.send_signal(signal.SIGUSR2)
+            wait_until(lambda count=count: server.read_log().count(line) == count, "the end of the restart")
+        os.kill(server.pid(1), signal.SIGKILL)
+        line = 'worker not started worker=1 reason="Too many open files"; the next attempt is in 1 s'
+        wait_until(lambda: line in server.read_log(), "the failure")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+        wait_until(lambda: len(server.started(1)) == 2, "a new worker")
+        server.process.send_signal(signal.SIGUSR2)
+        wait_until(lambda: "all workers are restarted" in server.read_log(), "the second restart")
+        wait_until(lambda: len(os.listdir(f"/proc/{pid}/fd")) == before, "no descriptor is left")
+        assert "Traceback" not in server.read_log()
 
     def test_another_worker_accepts_connections_in_the_place_of_a_suspended_one(self, start):
         server = start()

@@ -28,3 +28,9 @@ def test_keeps_the_delay_of_a_worker_that_exits_soon_after_a_delay():
 
 def test_a_worker_that_served_10_seconds_ends_the_delay():
     assert delays(*((0.1 * number, 0) for number in range(5)), (40, 10.0), (40.1, 0.1)) == [0, 0, 0, 0, 1, 0, 0]
+
+
+def test_a_process_that_cannot_be_started_is_started_later_from_the_first_time_on():
+    backoff = Backoff()
+    assert [backoff.failed() for _ in range(7)] == [1, 2, 4, 8, 16, MAX_DELAY, MAX_DELAY]
+    assert backoff.exited(60, 10.0) == 0

@@ -2,6 +2,7 @@
 
 import pytest
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 
 from wsserver.process.collection import ANSWER_TIMEOUT, Collector
 from wsserver.process.group import (
@@ -46,6 +47,7 @@ class Supervised:
         self.clock = Clock()
         self.workers = []
         self.failures = []
+        self.can_spawn = True
         self.group = Group(count, self.spawn, self.clock, leave_timeout=LEAVE_TIMEOUT, on_failure=self.failures.append)
         self.group.start()
         if started:
@@ -53,6 +55,8 @@ class Supervised:
                 self.serve(worker)
 
     def spawn(self, worker):
+        if not self.can_spawn:
+            raise OSError(24, "Too many open files")
         self.workers.append(worker)
         return FakeProcess(100 + len(self.workers))
 
@@ -216,6 +220,60 @@ class ExitTests:
         assert supervised.group.exits == {1: 0, 2: 0}
 
 
+class FailedStartTests:
+    """The system has too few descriptors, processes or memory to start a worker."""
+
+    def test_tries_again_with_a_growing_delay(self):
+        supervised = Supervised()
+        supervised.can_spawn = False
+        with capturedLogs() as events:
+            supervised.exit(supervised.workers[0])
+            supervised.clock.pump([0.9, 0.2, 1.9])
+        lines = [formatEvent(event) for event in events if "worker not started" in event["log_format"]]
+        reason = 'worker not started worker=1 reason="Too many open files"'
+        assert lines == [f"{reason}; the next attempt is in {delay} s" for delay in (1, 2)]
+        assert 1 not in supervised.group.current
+        # Another worker accepts the connections in the meantime.
+        assert supervised.workers[1].process.sent[0] == {"type": "substitute", "number": 1}
+        assert "stop_substituting" not in supervised.workers[1].process.types()
+        supervised.can_spawn = True
+        supervised.clock.advance(0.2)
+        assert supervised.group.current[1] is supervised.workers[2]
+        supervised.serve(supervised.workers[2])
+        assert supervised.workers[1].process.sent[-1] == {"type": "stop_substituting", "number": 1}
+
+    def test_has_started_once_the_workers_that_could_not_be_started_accept_connections(self):
+        supervised = Supervised(started=False)
+        supervised.can_spawn = False
+        started = supervised.group.when_started
+        for worker in list(supervised.workers):
+            supervised.exit(worker)
+        supervised.can_spawn = True
+        supervised.clock.advance(1)
+        assert [worker.number for worker in supervised.workers[2:]] == [1, 2]
+        for worker in supervised.workers[2:]:
+            supervised.serve(worker)
+        assert started.called
+
+    def test_a_worker_that_leaves_by_itself_is_replaced_later(self):
+        supervised = Supervised()
+        first = supervised.workers[0]
+        supervised.can_spawn = False
+        supervised.say(first, "leaving")
+        supervised.can_spawn = True
+        supervised.exit(first, FINISHED)
+        supervised.clock.advance(1)
+        assert [worker.number for worker in supervised.workers] == [1, 2, 1]
+        assert supervised.clock.getDelayedCalls() == []
+
+    def test_starts_none_after_the_end(self):
+        supervised = Supervised(1)
+        supervised.can_spawn = False
+        supervised.exit(supervised.workers[0])
+        supervised.group.stop()
+        assert supervised.clock.getDelayedCalls() == []
+
+
 class HangTests:
     """Workers that do not answer."""
 
@@ -361,6 +419,33 @@ class RestartTests:
         assert supervised.group.current[1] is supervised.workers[3]
         supervised.exit(old_first, "exit status 0")
         assert supervised.workers[4].number == 2
+
+    def test_is_cancelled_with_the_reason_if_a_worker_cannot_be_started(self):
+        supervised = Supervised()
+        supervised.can_spawn = False
+        ends = []
+        with capturedLogs() as events:
+            RollingRestart(supervised.group, lambda: ends.append(True)).start()
+        reason = '"the new worker cannot be started: Too many open files"'
+        assert formatEvent(events[-1]) == f"the restart is cancelled worker=1 reason={reason}"
+        assert ends == [True]
+        assert supervised.group.watchers == set()
+        assert supervised.clock.getDelayedCalls() == []
+
+    def test_one_worker_with_a_number_is_left_if_the_old_one_exits_repeatedly(self):
+        """The old worker exits while the new one starts, and its successor would start after a delay."""
+        supervised = Supervised(1)
+        for _ in range(4):
+            supervised.exit(supervised.group.current[1])
+        supervised.serve(supervised.group.current[1])
+        old = supervised.group.current[1]
+        RollingRestart(supervised.group, lambda: None).start()
+        new = supervised.workers[-1]
+        supervised.exit(old)
+        supervised.serve(new)
+        supervised.clock.advance(60)
+        assert supervised.group.running == {new}
+        assert supervised.group.current == {1: new}
 
     def test_starts_no_further_worker_after_it_is_cancelled(self):
         supervised, restart, ends = self.begin()
