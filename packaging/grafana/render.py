@@ -61,7 +61,7 @@ def draw(axes: Any, panel: dict[str, Any], url: str, variables: dict[str, str], 
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
     if count:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
         axes.legend(fontsize=6, loc="upper left", framealpha=0.6)
     else:
         axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center", color="grey")

@@ -459,7 +459,7 @@ cdef class FastPath(Output):
             budget[0] -= 1
             if self.dispatch(payload, first):
                 any_message = True
-            if self._metered:
+            if self._metered and self._compressed:
                 budget[0] = min(budget[0], <Py_ssize_t>self._frames_allowed(0))
         # As in Autobahn, any data frame counts as a pong.
         if any_message and self.autoPingTimeoutCall is not None:

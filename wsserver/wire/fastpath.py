@@ -165,7 +165,8 @@ class PyFastPath(PyOutput):
                 self._partial = None
             budget -= 1
             dispatched = self._dispatch(payload, first) or dispatched
-            if self._metered:
+            # A rate is checked once for each read: no more messages become allowed while it is processed.
+            if self._metered and self._compressed:
                 budget = min(budget, self._frames_allowed(0))
         # As in Autobahn, every data frame counts as a pong.
         if dispatched and self.autoPingTimeoutCall is not None:

@@ -43,6 +43,13 @@ class Allowance:
         """Use units. If there are not enough, later units are used in advance."""
         self._left -= count
 
+    def use_and_renew(self, count: float, now: float) -> int:
+        """Do what `use`, `wait` and `left` do, in half of the time."""
+        left = self._left - count + (now - self._updated) * self._rate
+        self._left = left = min(left, self._rate * BURST)
+        self._updated = now
+        return int(left) if left > 0 else 0
+
 
 class Meter:
     """
@@ -86,10 +93,10 @@ class Meter:
                 self.waiting = 0
         if self._messages is not None:
             messages += self.control_frames
-            self._messages.use(messages - self._counted)
+            left = self._messages.use_and_renew(messages - self._counted, now)
             self._counted = messages
-            self._messages.wait(now)
-            most = min(most, self._messages.left)
+            if left < most:
+                return left
         return most
 
     def keep_waiting(self, size: int) -> None:
