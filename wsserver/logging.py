@@ -7,12 +7,14 @@ the terminal.
 
 import json
 import math
+import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from stat import S_IMODE
 from time import time
 from typing import IO, Any, NamedTuple, cast
 
@@ -185,6 +187,8 @@ def open_log(options: Mapping[str, Any], settings: LogSettings = LogSettings()) 
     log = LogFile.fromFullPath(
         name or "twistd.log", rotateLength=settings.max_size, maxRotatedFiles=settings.max_files - 1
     )
+    # twistd changes the umask when it becomes a daemon. Rotated files keep the mode of the first one.
+    log.defaultMode = S_IMODE(os.stat(log.path).st_mode)
 
     def rotate(number: int, frame: object) -> None:  # noqa: ARG001 (the arguments of a signal handler)
         from twisted.internet import reactor  # noqa: PLC0415 (importing it installs it)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import signal
 import sys
@@ -487,6 +488,23 @@ class ObserverTests:
         assert [file.name for file in files] == ["ws.log", "ws.log.1", "ws.log.2", "ws.log.3"]
         assert all(file.stat().st_size < 11_000 for file in files)
         assert "1999" in files[0].read_text() + files[1].read_text()
+
+    def test_the_files_after_a_rotation_have_the_mode_of_the_first(self, tmp_path, monkeypatch):
+        """twistd sets the umask of a daemon to 077 after it has opened the log."""
+        path = tmp_path / "ws.log"
+        before = os.umask(0o022)
+        try:
+            observer = file_observer({"logfile": str(path)}, LogSettings(max_rate=0, max_size=1000, max_files=3))
+            os.umask(0o077)
+            for _ in range(100):
+                observer(event("x" * 100))
+        finally:
+            os.umask(before)
+        assert {file.name: oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()} == {
+            "ws.log": "0o644",
+            "ws.log.1": "0o644",
+            "ws.log.2": "0o644",
+        }
 
     def test_writes_each_event_as_one_line_of_standard_output(self, monkeypatch):
         output = io.StringIO()

@@ -40,7 +40,7 @@ def tokens_of(
     """
     if not (settings.token_secret or settings.token_public_key or settings.token_jwks_url):
         if settings.token_secret_previous:
-            raise SettingError("token_secret_previous", "expected --token-secret to be set as well")
+            raise SettingError("--token-secret-previous", "expected --token-secret to be set as well")
         return None, None
     require_libraries(settings)
     # PyJWT is an optional dependency.

@@ -199,12 +199,19 @@ def a_network(text: str) -> str:
         return "unix"
     try:
         network = ipaddress.ip_network(text)
-    except ValueError as error:
-        hint = " without bits of hosts" if "host bits" in str(error) else ""
+    except ValueError:
         raise ValueError(
-            f"expected a network{hint} such as 10.0.0.0/8, an IP address such as 192.0.2.1 or ::1, or unix"
+            f"expected a network such as {_meant_network(text)}, an IP address such as 192.0.2.1 or ::1, or unix"
         ) from None
     return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def _meant_network(text: str) -> str:
+    """Return the network of an address such as 10.0.0.1/8, whose bits after the prefix are not zero; or an example."""
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        return "10.0.0.0/8"
 
 
 def a_channel_prefix(text: str) -> str:

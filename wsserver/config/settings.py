@@ -48,7 +48,9 @@ class Settings(ChannelSettings):
             # RFC 7518 section 3.2: at least as long as the hash. A shorter secret can be found from one token by
             # guessing.
             if 0 < len(getattr(self, name).encode("utf-8")) < MIN_SECRET and not self.token_secret_weak:
-                raise SettingError(name, f"expected {SECRET}; --token-secret-weak permits a shorter one")
+                raise SettingError(
+                    "--" + name.replace("_", "-"), f"expected {SECRET}; --token-secret-weak permits a shorter one"
+                )
         if self.channel:
             object.__setattr__(self, "channel", _check_channels(self.channel, self.history_size))
 

@@ -254,4 +254,4 @@ def check_settings(settings: Settings) -> None:
         SettingError: an option needs another one.
     """
     if settings.hook_message_raw and not settings.hook_message:
-        raise SettingError("hook_message_raw", "expected --hook-message to be set as well")
+        raise SettingError("--hook-message-raw", "expected --hook-message to be set as well")

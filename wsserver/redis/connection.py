@@ -269,11 +269,11 @@ def read_certificates(path: str) -> Any:
         )
         certificates = [Certificate.loadPEM(one) for one in found]
     except OSError as error:
-        raise SettingError("redis", f"ssl_ca_certs cannot be read: {error.strerror}") from None
+        raise SettingError("--redis", f"ssl_ca_certs cannot be read: {error.strerror}") from None
     except crypto.Error:
-        raise SettingError("redis", "ssl_ca_certs names a file with an invalid certificate") from None
+        raise SettingError("--redis", "ssl_ca_certs names a file with an invalid certificate") from None
     if not certificates:
-        raise SettingError("redis", "ssl_ca_certs names a file without a certificate in PEM")
+        raise SettingError("--redis", "ssl_ca_certs names a file without a certificate in PEM")
     return trustRootFromCertificates(certificates)
 
 

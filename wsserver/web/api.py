@@ -21,7 +21,7 @@ from wsserver.web.methods import Methods, Outcome, Problem, Result, bad_paramete
 from wsserver.web.parameters import AnyBatch, PublishBatch, PublishCommand
 from wsserver.web.responses import Response, write_lines
 from wsserver.wire.counters import Counters
-from wsserver.wire.http11 import Request
+from wsserver.wire.http11 import Refusal, Request
 
 __all__ = ["API"]
 
@@ -98,7 +98,8 @@ class API:
     def _call(self, name: str, request: Request, body: bytes) -> "MaybeDeferred[Response]":
         problem = self._refuse(request)
         if problem is not None:
-            return self._respond_to_problem(problem, request)
+            response = self._respond_to_problem(problem, request)
+            return msgspec.structs.replace(response, refusal=Refusal(problem.status, problem.message))
         outcome: MaybeDeferred[Outcome]
         if name == "batch":
             outcome, form = self._batch(body or b"{}"), b"%b\n"

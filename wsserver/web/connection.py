@@ -200,8 +200,7 @@ class HTTPConnection:
             self._call(request, body, lines)
         elif isinstance(answer, Refusal):
             # The page only sees a network error. The log line tells the operator which option to set.
-            self._server.access_log.refused(answer, number=None, peer=self._peer, path=show_path(request.raw_path))
-            self._respond(refusal_response(answer, is_logged=False), request, lines)
+            self._respond(refusal_response(answer), request, lines)
         else:
             self._respond(Response(HTTPStatus.NO_CONTENT, write_lines(answer)), request, lines)
 
@@ -241,13 +240,16 @@ class HTTPConnection:
         )
         self._transport.write(write_response(request, response, lines, closes=closes))
         size = len(response.body) if request.method != "HEAD" else 0
+        path = show_path(request.raw_path)
+        if response.refusal is not None:
+            self._server.access_log.refused(response.refusal, number=None, peer=self._peer, path=path)
         self._server.access_log.answered(
             method=request.method,
-            path=show_path(request.raw_path),
+            path=path,
             status=int(response.status),
             size=size,
             peer=self._peer,
-            is_logged=response.is_logged,
+            is_logged=response.is_logged and response.refusal is None,
         )
         if closes:
             self.loseConnection()

@@ -276,7 +276,7 @@ METRICS: Final = (
     Metric(
         "http_requests_total",
         "counter",
-        "Answered HTTP requests, by status; refusals_total counts the refused ones.",
+        "Answered HTTP requests, by status; wsserver_refusals_total counts the refused ones.",
         lambda sources: sources.counters.requests,
         ("status",),
     ),

@@ -60,6 +60,8 @@ class Response(msgspec.Struct, frozen=True):
     body: bytes = b""
     is_logged: bool = True
     """Whether the request is written to the access log."""
+    refusal: Refusal | None = None
+    """Why the request is refused; None if it is answered. A refusal is logged and kept as one."""
 
 
 def write_lines(headers: Iterable[Header]) -> bytes:
@@ -67,16 +69,10 @@ def write_lines(headers: Iterable[Header]) -> bytes:
     return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
 
 
-def refusal_response(refusal: Refusal, *, is_logged: bool = True) -> Response:
-    """
-    Return the response with which the server refuses a request.
-
-    Args:
-        refusal: the status, the headers and the text of the body.
-        is_logged: whether the request is written to the access log as an answered one.
-    """
+def refusal_response(refusal: Refusal) -> Response:
+    """Return the response with which the server refuses a request."""
     headers = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"), *refusal.headers)
-    return Response(refusal.status, write_lines(headers), refusal.body, is_logged)
+    return Response(refusal.status, write_lines(headers), refusal.body, refusal=refusal)
 
 
 class StreamResponse(msgspec.Struct, frozen=True):

@@ -484,7 +484,7 @@ class ConstructorTests:
     def test_a_secret_under_32_bytes_needs_token_secret_weak(self, name):
         with pytest.raises(SettingError) as caught:
             Settings(**{"token_secret": "s" * 32, name: "ü" * 15 + "s"})
-        assert caught.value.where == name
+        assert caught.value.where == "--" + name.replace("_", "-")
         assert caught.value.problem == (
             "expected a secret of at least 32 bytes, such as `openssl rand -hex 32` makes; --token-secret-weak permits "
             "a shorter one"

@@ -459,9 +459,9 @@ class RefusalTests:
     @pytest.mark.parametrize(
         ("settings", "problem"),
         [
-            ({"hook_message_raw": True}, "hook_message_raw: expected --hook-message to be set as well"),
+            ({"hook_message_raw": True}, "--hook-message-raw: expected --hook-message to be set as well"),
             ({"token_public_key": "/no.pem"}, "token_public_key /no.pem: cannot be read"),
-            ({"token_secret_previous": SECRET}, "token_secret_previous: expected --token-secret to be set as well"),
+            ({"token_secret_previous": SECRET}, "--token-secret-previous: expected --token-secret to be set as well"),
         ],
     )
     def test_keeps_all_old_options_if_one_is_invalid(self, settings, problem):

@@ -174,10 +174,24 @@ class LogTests:
     def test_each_call_is_one_line_without_its_query(self, client, log):
         client.send(call(path="/api/publish?token=secret") + call({}, method="HEAD"))
         sizes = [len(body) for _, _, body in answers(client)]
+        reason = "the API accepts POST requests, not 'HEAD'"
+        refused = f'connection refused status=405 reason="{reason}" peer=127.0.0.1:50000 path=/api/publish'
         assert log == [
             ("wsserver.http", f"POST /api/publish 200 bytes={sizes[0]} peer=127.0.0.1:50000"),
-            ("wsserver.http", "HEAD /api/publish 405 bytes=0 peer=127.0.0.1:50000"),
+            ("wsserver.connection", refused),
         ]
+
+    def test_a_call_with_a_wrong_key_is_a_refusal_with_its_reason(self, server, client, log):
+        client.send(call({}, key="hush"))
+        [(status, _, _)] = answers(client)
+        [(namespace, line)] = log
+        assert status == 401
+        assert namespace == "wsserver.connection"
+        assert "status=401" in line
+        assert "path=/api/publish" in line
+        assert "hush" not in line
+        (kept,) = server.service.connections.access_log.rejects.describe()
+        assert (kept["status"], kept["path"]) == (401, "/api/publish")
 
     def test_a_refused_preflight_logs_the_option_that_allows_it(self, client, log):
         client.send(call("", "Origin: https://b.example", "Access-Control-Request-Method: POST", method="OPTIONS"))
