@@ -42,15 +42,17 @@ class Shutdown:
         self._connections = connections
         self._frontend = frontend
         self._reactor: Any = reactor
-        self._began = reactor.seconds()
-        if frontend.sockets:
-            _log.info("draining connections={count} timeout={timeout:g}s", count=len(frontend.sockets), timeout=timeout)
+        self._count, self._began = len(frontend.sockets), reactor.seconds()
+        if self._count:
+            _log.info("draining connections={count} timeout={timeout:g}s", count=self._count, timeout=timeout)
         last = min(LINGER, timeout / 2)
         self._timer: Any = self._reactor.callLater(timeout - last, self._close_rest, last)
 
     def finished(self) -> None:
         """Cancel the deadline: all connections are closed."""
-        _log.info("connections closed seconds={seconds:.1f}", seconds=self._reactor.seconds() - self._began)
+        if self._count:
+            seconds = self._reactor.seconds() - self._began
+            _log.info("drained connections={count} seconds={seconds:.1f}", count=self._count, seconds=seconds)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -72,7 +72,7 @@ class ReloadTests:
         [
             ("nonsense", "is not TOML"),
             ('api_key = "two"\nping_interval = "soon"', "wsserver.toml line 2: ping_interval: expected a time"),
-            ('api_key = "two"\nhook_message_raw = true', "--hook-message-raw: expected --hook-message to be set as well"),
+            ('api_key = "two"\nhook_message_raw = true', "--hook-message-raw: expected --hook-message to be set"),
             ('api_key = "two"\ntoken_public_key = "/no/key.pem"', "token_public_key /no/key.pem: cannot be read"),
         ],
     )

@@ -132,6 +132,17 @@ class PidFileTests:
 class LogTests:
     """The lines that a server logs."""
 
+    def test_a_drain_logs_how_many_connections_it_closes_and_how_long_that_takes(self, start):
+        server = start("--drain-timeout", "20s")
+        with RawPeer(server.port) as peer:
+            peer.handshake("/echo")
+            server.process.send_signal(signal.SIGTERM)
+            assert peer.read_close().close_code == 1012
+            peer.send_frame(CLOSE, close_payload(1012))
+        server.process.wait(20)
+        assert "draining connections=1 timeout=20s" in messages(server)
+        assert any(re.fullmatch(r"drained connections=1 seconds=\d+\.\d", line) for line in messages(server))
+
     def test_logs_exactly_nine_lines_from_start_to_stop(self, start):
         """The log has no lines of Twisted's own factories, not even for a hook call."""
         backend = Backend()
