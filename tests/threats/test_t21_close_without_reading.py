@@ -41,7 +41,8 @@ def test_t21_a_peer_that_closes_but_does_not_read_is_dropped(start_server, autho
     """
     A peer that sends Close and stops reading is gone after 10 s, with everything that was queued for it.
 
-    The server reads no Close frame from a peer that does not read; it drops the connection because nothing is read.
+    There are 200 peers instead of the 500 of the table: what the kernel buffers for each of them needs its memory. The
+    server reads no Close frame from a peer that does not read; it drops the connection because nothing is read.
     """
     from multiprocessing import Pipe
 
