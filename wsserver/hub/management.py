@@ -9,9 +9,11 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from wsserver.centrifugecodes import FORCE_DISCONNECT
 from wsserver.closecodes import MAX_REASON_BYTES
+from wsserver.errors import BrokerDown
 from wsserver.hub.names import check_name
 from wsserver.hub.publication import check_int, check_text
 from wsserver.hub.survey import Survey
@@ -209,7 +211,7 @@ class Management:
 
     def rejects(self) -> "Deferred[list[dict[str, Any]]]":
         """
-        Return the last refused requests of all processes.
+        Return the last refused requests of all processes; only of this one if the broker is down.
 
         Returns:
             A Deferred that fires with the JSON objects of `wsserver.wire.rejects.Rejects`, the last refusal first. Each
@@ -220,7 +222,11 @@ class Management:
             found = [{**one, "node": answer["node"]} for answer in answers for one in answer["rejects"]]
             return sorted(found, key=lambda one: one["time"], reverse=True)[:MAX_REJECTS]
 
-        return self._survey.ask("rejects", {}).addCallback(merge)
+        return self._survey.ask("rejects", {}).addErrback(self._answer_alone, "rejects").addCallback(merge)
+
+    def _answer_alone(self, failure: Failure, name: str) -> list[Any]:
+        failure.trap(BrokerDown)
+        return [self._survey.answer(name, {})]
 
 
 def _merge(answers: list[Any]) -> dict[str, Any]:

@@ -80,6 +80,10 @@ class Survey:
             return fail(BrokerDown(f"{MAX_REQUESTS} requests to the other processes are pending; retry later"))
         return self._broker.nodes().addCallback(self._ask, name, arguments, node, dead)
 
+    def answer(self, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Return the answer of this process to a request."""
+        return self._handlers[name](arguments)
+
     def _ask(
         self, nodes: Collection[str], name: str, arguments: Mapping[str, Any], node: str, dead: str
     ) -> "Deferred[list[Any]]":

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateResponseAccept
-from http_api import KEY, api, ready, up
+from http_api import KEY, api, ok, ready, up
 from peers import BINARY, CLOSE, TEXT, answer_to, connect_autobahn, handshake_request
 from pytest_twisted import blockon
 from twisted.internet.threads import deferToThread
@@ -70,6 +70,8 @@ class OutageTests:
             response = answer_to(peer, "/ws?channel=foo")
             assert (response.status, response.header("retry-after")) == (503, "1")
         assert api(server, "publish", {"channel": "foo", "data": "x"})[0] == 503
+        (kept,) = [one for one in ok(server, "rejects", {})["rejects"] if one["path"] == "/ws"]
+        assert (kept["status"], kept["count"]) == (503, 1)
         redis.start()
         up(server)
         with server.open("/ws?channel=foo") as peer:
