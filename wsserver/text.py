@@ -21,10 +21,10 @@ TOKEN_BYTES: Final = TOKEN.encode("ascii")
 
 # C0, DEL and C1 controls; Unicode's line separators and bidirectional controls; halves of surrogate pairs.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-# Values of token parameters and of the Bearer scheme; any text that begins like a JWT: `eyJ` is `{"` in base64; and the
-# user name and the password in a URL.
+# Values of token parameters and of the Bearer scheme, but not the word TOKEN in messages; any text that begins like a
+# JWT: `eyJ` is `{"` in base64; and the user name and the password in a URL.
 _SECRET = re.compile(
-    r"(?:\b|(?<=%[0-9A-Fa-f]{2}))((?i:(?:access_)?token(?:=|%3D)|bearer[ .]+))[^&\s,;'\"]+"
+    r"(?:\b|(?<=%[0-9A-Fa-f]{2}))((?i:(?:access_)?token(?:=|%3D)|bearer[ .]+))(?!TOKEN(?:[\s,;]|$))[^&\s,;'\"]+"
     r"|\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*"
     # A user and a password in a URL, also percent-encoded. Possessive, or a long run of colons would take seconds.
     r"|(?<=//)(?:[^/?#\s@'\":%]|%(?!3[Aa]|40))*+(?::|%3[Aa])(?:[^/?#\s@'\"%]|%(?!40))*+(?=@|%40)"

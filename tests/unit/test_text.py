@@ -47,6 +47,11 @@ class RedactTests:
             ("/ws%3Btoken%3Dhush", "/ws%3Btoken%3D[secret]"),
             ("/ws;token=hush;x", "/ws;token=[secret];x"),
             ("Authorization: Bearer hush", "Authorization: Bearer [secret]"),
+            (
+                "expected Bearer TOKEN, bearer.TOKEN or ?token=TOKEN; see",
+                "expected Bearer TOKEN, bearer.TOKEN or ?token=TOKEN; see",
+            ),
+            ("Bearer TOKENhush", "Bearer [secret]"),
             ("authorization: bearer  hush", "authorization: bearer  [secret]"),
             ("wsserver.v1, bearer.hush", "wsserver.v1, bearer.[secret]"),
             (f"/sse/{JWT}?x", "/sse/[secret]?x"),

@@ -8,9 +8,10 @@ import os
 import ssl
 import sys
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import BinaryIO
 
-from wsserver.cli.server_options import add_secret_option, add_url_option, load_settings, server_of
+from wsserver.cli.server_options import add_secret_option, add_url_option, hint_for, load_settings, server_of
 from wsserver.cli.urls import ServerURL
 from wsserver.config.options import quote_values
 from wsserver.errors import Refused, SettingError, Unreachable
@@ -75,7 +76,7 @@ def publish(chosen: argparse.Namespace, environ: Mapping[str, str], stdin: Binar
         raise SettingError("--api-key", "missing; give the server's key here, in WSSERVER_API_KEY or with --config")
     data = _read(stdin) if chosen.data == "-" else os.fsencode(chosen.data)
     status, answer = _post(target, key, make_body(chosen.channel, data, parse_tags(chosen.tag), as_json=chosen.json))
-    return _receipt(status, answer)
+    return _receipt(status, answer, hint_for(target) if status == HTTPStatus.NOT_FOUND else "")
 
 
 def _read(stdin: BinaryIO | None) -> bytes:
@@ -169,7 +170,7 @@ def _why(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _receipt(status: int, answer: bytes) -> str:
+def _receipt(status: int, answer: bytes, hint: str) -> str:
     try:
         value = json.loads(answer)
     except (ValueError, RecursionError):
@@ -180,4 +181,4 @@ def _receipt(status: int, answer: bytes) -> str:
         return json.dumps(value["result"], ensure_ascii=False)
     error = value.get("error")
     message = error.get("message") if isinstance(error, dict) else answer[:200].decode("utf-8", "replace").strip()
-    raise Refused(status, str(message))
+    raise Refused(status, str(message) + hint)

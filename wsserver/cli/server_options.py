@@ -7,7 +7,10 @@ from wsserver.cli.urls import DEFAULT_URL, ServerURL, parse_server_url
 from wsserver.config.settings import TABLE, Settings
 from wsserver.errors import SettingError
 
-__all__ = ["add_secret_option", "add_url_option", "load_settings", "server_of"]
+__all__ = ["add_secret_option", "add_url_option", "hint_for", "load_settings", "server_of"]
+
+PATHS = ("/api/publish", "/api", "/connection/websocket", "/ws", "/sse", "/echo")
+"""Paths of the server that users append to its URL by mistake."""
 
 
 def add_url_option(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +29,12 @@ def server_of(chosen: argparse.Namespace) -> ServerURL:
         return parse_server_url(chosen.url)
     except ValueError as error:
         raise SettingError("--url", f"{error}, not {chosen.url!r}") from None
+
+
+def hint_for(target: ServerURL) -> str:
+    """Return what to add to a refusal if `--url` names a path of the server instead of the server."""
+    path = next((path for path in PATHS if target.path.endswith(path)), None)
+    return "" if path is None else f"; --url expects the URL of the server, without {path}"
 
 
 def add_secret_option(parser: argparse.ArgumentParser, name: str) -> None:

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any, TextIO
 
 from wsserver.cli.client import Connection, connect
-from wsserver.cli.server_options import add_url_option, server_of
+from wsserver.cli.server_options import add_url_option, hint_for, server_of
 from wsserver.cli.urls import ServerURL, query_of
 from wsserver.config.channel_settings import MAX_REWIND
 from wsserver.config.options import PREFIX
@@ -21,6 +21,9 @@ from wsserver.text import escape
 from wsserver.wire.timers import use_monotonic_clock
 
 __all__ = ["TOKEN_VARIABLE", "add_arguments", "run", "subscribe"]
+
+_WRONG_PATH = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
+"""What the server answers if the path is not that of an endpoint with channels."""
 
 TOKEN_VARIABLE = PREFIX + "TOKEN"
 """Name of the environment variable with the client's token."""
@@ -210,7 +213,7 @@ class _MessagePrinter:
 
     def refused(self, status: int, reason: str) -> None:
         """End the command with an error: the server refused the subscription."""
-        why = Refused(status, reason)
+        why = Refused(status, reason + hint_for(self._target) * (status in _WRONG_PATH))
         if status == HTTPStatus.UNAUTHORIZED:
             why = Refused(status, f"{why.reason}; use --token or {TOKEN_VARIABLE}")
         self._finish(why)

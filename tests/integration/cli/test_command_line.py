@@ -264,6 +264,17 @@ def accept(request):
     return response(key)
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/ws", ["subscribe", "foo"]), ("/api", ["publish", "--api-key", KEY, "foo", "x"])],
+)
+def test_a_url_with_the_path_of_an_endpoint_is_explained(start_server, path, words):
+    server = start_server(api_key=KEY)
+    status, _, errors = run(*words, "--url", f"{server.url}{path}")
+    assert (status, errors.count("\n")) == (1, 1)
+    assert errors.endswith(f"; --url expects the URL of the server, without {path}\n")
+
+
 class SubscribeTests:
     """`wsserver subscribe CHANNEL...`."""
 

@@ -92,9 +92,9 @@ class WorkingTests:
         assert statuses(steps) == dict.fromkeys(names, "ok")
         assert "came back" in steps["compression"]["finding"]
 
-    def test_every_step_succeeds_through_the_documented_nginx(self, server, tmp_path, doctor):
-        with running_nginx(tmp_path, server.port) as port:
-            steps = doctor(f"ws://127.0.0.1:{port}/connection/websocket", wait="200ms")
+    def test_every_step_succeeds_through_the_documented_nginx(self, start_server, tmp_path, doctor):
+        with running_nginx(tmp_path, start_server(channel_allow=("news",)).port) as port:
+            steps = doctor(f"ws://127.0.0.1:{port}/connection/websocket", "--channel", "news", wait="200ms")
         assert set(statuses(steps).values()) <= {"ok", "warn"}
         assert statuses(steps)["token"] == "ok"
         assert "nginx/" in steps["upgrade"]["finding"]
@@ -204,8 +204,15 @@ class TLSTests:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate[1], certificate[0])
         received = []
+
+        def handle(connection):
+            received.extend([connection.request.path, connection.request.headers])
+            for message in connection:
+                received.append(message)
+                connection.send('{"id":1,"connect":{}}')
+
         with websockets.sync.server.serve(
-            lambda connection: received.extend([connection.request.path, connection.request.headers, *connection]),
+            handle,
             "127.0.0.1",
             0,
             ssl=context,
@@ -378,9 +385,10 @@ class ProxyTests:
         assert statuses(steps)["idle"] == "ok"
         assert "the server pinged first after 0." in steps["idle"]["finding"]
 
-    def test_a_proxy_that_buffers_event_streams(self, server, tmp_path, doctor):
+    def test_a_proxy_that_buffers_event_streams(self, start_server, tmp_path, doctor):
         """By default, nginx does not compress event streams, and then it passes on small parts at once."""
         gzip = "gzip on; gzip_types text/event-stream;"
+        server = start_server(channel_allow=("doctor",))
         with running_nginx(tmp_path, server.port, more=gzip + "proxy_ignore_headers X-Accel-Buffering;") as port:
             step, finding, fix = only_failure(doctor(f"ws://127.0.0.1:{port}/ws"))
         with running_nginx(tmp_path, server.port, more=gzip) as port:
@@ -462,8 +470,10 @@ class AccessTests:
     @pytest.mark.parametrize("path", ["/ws?channel=news", "/connection/websocket"])
     def test_a_missing_token(self, start_server, path, doctor):
         server = start_server(token_secret=SECRET)
-        step, _, fix = only_failure(doctor(f"{server.url}{path}"))
+        step, finding, fix = only_failure(doctor(f"{server.url}{path}"))
         assert step == "token"
+        assert finding.count("a token is required") == 1
+        assert "[secret]" not in finding
         assert "--token TOKEN" in fix
         assert "WSSERVER_TOKEN" in fix
 
@@ -474,13 +484,54 @@ class AccessTests:
         monkeypatch.setenv("WSSERVER_TOKEN", token)
         steps = doctor(f"{server.url}{path}")
         step, _, fix = only_failure(steps)
-        assert (step, "checktoken" in fix) == ("token", True)
+        assert (step, "checktoken" in fix, "--token" in fix) == ("token", True, False)
         assert token not in json.dumps(steps)
 
     @pytest.mark.parametrize("path", ["/ws?channel=news", "/connection/websocket"])
     def test_a_valid_token_is_accepted(self, start_server, path, doctor):
         server = start_server(token_secret=SECRET)
         assert "fail" not in statuses(doctor(f"{server.url}{path}", "--token", issue_token(SECRET))).values()
+
+    @pytest.mark.parametrize("path", ["/ws", "/ws?channel=news", "/echo"])
+    def test_a_token_is_checked_where_the_server_checks_tokens(self, start_server, path, doctor):
+        server = start_server(token_secret=SECRET)
+        accepted = doctor(f"{server.url}{path}", "--channel", "news", "--token", issue_token(SECRET))["token"]
+        assert (accepted["status"], accepted["finding"]) == ("ok", "the server has checked the token, and accepts it")
+        step, finding, fix = only_failure(doctor(f"{server.url}{path}", "--token", "a.b.c"))
+        assert (step, "not base64url" in finding, "gentoken" in fix) == ("token", True, True)
+
+    def test_a_token_that_the_server_ignores_is_a_warning(self, server, doctor):
+        step = doctor(f"{server.url}/ws", "--token", "a.b.c")["token"]
+        assert (step["status"], "has not checked the token" in step["finding"]) == ("warn", True)
+        assert "--channel NAME" in step["fix"]
+        assert "--token-secret" in step["fix"]
+
+    def test_event_streams_are_examined_with_a_channel_that_is_allowed(self, start_server, tmp_path, doctor):
+        server = start_server(channel_allow=("news",))
+        with running_nginx(tmp_path, server.port) as port:
+            url = f"ws://127.0.0.1:{port}/ws"
+            skipped = doctor(url)["sse"]
+            assert (skipped["status"], "'doctor'" in skipped["finding"]) == ("skip", True)
+            assert "is not allowed" in skipped["finding"]
+            assert "--channel NAME" in skipped["finding"]
+            assert doctor(url, "--channel", "news")["sse"]["status"] == "ok"
+            assert doctor(f"{url}?channel=news")["sse"]["status"] == "ok"
+            step, _, fix = only_failure(doctor(url, "--channel", "other"))
+            assert (step, "--channel-allow" in fix) == ("sse", True)
+
+    def test_a_temporary_refusal_is_not_the_first_event(self, start_server, redis, doctor):
+        server = start_server(redis=redis.url)
+        redis.kill()
+        steps = doctor(f"{server.url}/ws")
+        assert steps["sse"]["status"] == "fail"
+        assert "503 Redis is unavailable" in steps["sse"]["finding"]
+        assert "/ready" in steps["sse"]["fix"]
+
+    def test_health_on_another_port_is_not_a_failure(self, start_server, tmp_path, doctor):
+        server = start_server(admin_listen=(f"tcp:{free_port()}:interface=127.0.0.1",))
+        with running_nginx(tmp_path, server.port) as port:
+            step = doctor(f"ws://127.0.0.1:{port}/ws")["health"]
+        assert (step["status"], "--admin-listen" in step["finding"]) == ("skip", True)
 
 
 class ProgramTests:
@@ -509,6 +560,7 @@ class ProgramTests:
             (["ftp://x"], "URL: expected a URL such as ws://127.0.0.1:8080/echo, not 'ftp://x'"),
             (["ws://x", "--wait", "x"], "--wait: expected a time from 0s to 1h"),
             (["ws://x", "--header", "x y"], "--header: expected printable ASCII such as 'Cookie: a=b', not 'x y'"),
+            (["ws://x", "--channel", "a\nb"], "--channel: expected the name of a channel, not "),
             (["ws://x", "--ca", "/nowhere"], "--ca: cannot read '/nowhere': No such file or directory"),
         ],
     )

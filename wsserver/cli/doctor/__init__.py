@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"the client's token; other users can read a command line, so prefer the environment variable "
         f"{TOKEN_VARIABLE}",
     )
+    parser.add_argument(
+        "--channel",
+        metavar="NAME",
+        help="a channel that the client may subscribe to, for the steps token and sse; known of wsserver "
+        "[that of ?channel= in the URL, or doctor]",
+    )
     parser.add_argument("--subprotocol", help="the subprotocol to offer")
     parser.add_argument(
         "--header", action="append", default=[], metavar="'NAME: VALUE'", help="send a header with each handshake"
@@ -86,7 +92,8 @@ def read_arguments(chosen: argparse.Namespace) -> Wanted:
     target = _read("URL", chosen.url, lambda text: parse_websocket_url(text, pages=True))
     origin = target.origin if chosen.origin is None else _read("--origin", chosen.origin, an_origin)
     headers = dict(_read("--header", text, _a_header) for text in chosen.header)
-    return Wanted(target, origin, token, chosen.subprotocol or "", headers, chosen.echo)
+    named = _read("--channel", chosen.channel or "", _a_channel)
+    return Wanted(target, origin, token, chosen.subprotocol or "", headers, chosen.echo, named=named)
 
 
 def _read(where: str, text: str, parse: Callable[[str], Value]) -> Value:
@@ -101,6 +108,12 @@ def _a_header(text: str) -> tuple[str, str]:
     if not re.fullmatch(TOKEN, name) or not (value.isascii() and value.isprintable()):
         raise ValueError("expected printable ASCII such as 'Cookie: a=b'")
     return name, value.strip()
+
+
+def _a_channel(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("expected the name of a channel")
+    return text
 
 
 def _print(text: str) -> None:

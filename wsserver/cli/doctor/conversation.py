@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from wsserver.cli.doctor.exchange import Response, parse_json
-from wsserver.cli.doctor.refusals import judge, name_proxies
+from wsserver.cli.doctor.refusals import judge, name_proxies, repair_token
 from wsserver.cli.doctor.report import Step, failed, passed, skipped, warned
 from wsserver.cli.doctor.request import Wanted
 from wsserver.cli.doctor.stream import ANSWER_TIMEOUT, Dialer
@@ -41,7 +41,7 @@ def connect_centrifuge(websocket: WebSocket, wanted: Wanted) -> Step:
     """Send the command `connect` of the Centrifuge protocol."""
     request = {"token": wanted.token} if wanted.token else {}
     websocket.send(Opcode.TEXT, json.dumps({"id": 1, "connect": request}).encode("ascii"))
-    fix = "use --token TOKEN or WSSERVER_TOKEN; `wsserver gentoken` issues one, `wsserver checktoken` explains one"
+    fix = repair_token(wanted)
     try:
         reply = _first_reply(websocket)
     except ServerClosed as closed:

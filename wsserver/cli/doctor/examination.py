@@ -1,5 +1,6 @@
 """The order of the steps of `wsserver doctor`."""
 
+from wsserver.cli.doctor.access import check_token
 from wsserver.cli.doctor.conversation import (
     ask_whoami,
     check_address,
@@ -107,6 +108,9 @@ class Examination:
 
     def _look_around(self, dialer: Dialer) -> None:
         report, wanted = self._report, self._wanted
+        if wanted.is_ours and wanted.token and not wanted.is_centrifuge:
+            with report.catching("token", UNEXPECTED):
+                report.add(check_token(dialer, wanted))
         seen = ask_whoami(dialer, wanted) if wanted.is_ours else None
         with report.catching("compression", UNEXPECTED):
             path = f"{wanted.base}/echo" if wanted.is_ours else wanted.target.path
@@ -117,7 +121,10 @@ class Examination:
         if wanted.is_ours:
             report.add(check_address(seen))
             check_health(dialer, wanted, report)
-            report.add(check_event_stream(dialer, wanted))
+            if report.has_failed_at("token"):
+                report.add(skipped("sse", "the token is not accepted"))
+            else:
+                report.add(check_event_stream(dialer, wanted))
 
     def _be_idle(self, dialer: Dialer) -> None:
         if not self._wait or self._report.has_failed_at("token"):

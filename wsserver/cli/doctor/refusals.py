@@ -8,7 +8,7 @@ from wsserver.cli.doctor.report import Step, describe_error, failed, skipped
 from wsserver.cli.doctor.request import Wanted
 from wsserver.cli.urls import Target
 
-__all__ = ["explain_error", "explain_refusal", "judge", "name_proxies"]
+__all__ = ["explain_error", "explain_refusal", "judge", "name_proxies", "repair_token"]
 
 SECRET_MATTERS = frozenset({"redirect", "path", "access", "token", "upgrade", "sse"})
 """Steps in which a server may refuse a client that has not sent its token or its cookie."""
@@ -94,11 +94,9 @@ def tls_expected(target: Target) -> Step:
 def _explain_access(response: Response, wanted: Wanted) -> Step | None:
     reason = response.text or response.phrase
     if response.status == 401:
-        if wanted.token:
-            fix = "issue a new one (wsserver gentoken), and look at it with `wsserver checktoken`"
-            return failed("token", f"the token is refused: {reason}", fix)
-        fix = "set WSSERVER_TOKEN, or use --token TOKEN; `wsserver gentoken` issues one"
-        return failed("token", f"a token is required: {reason}", fix)
+        what = "the token is refused" if wanted.token else "a token is required"
+        finding = reason if reason.startswith(what) else f"{what}: {reason}"
+        return failed("token", finding, repair_token(wanted))
     if response.status in (404, 410):
         shown = response.text or f"there is nothing at {wanted.target.path.partition('?')[0]!r}"
         fix = "correct the path of the URL, or the location of the proxy; paths of wsserver: /ws, /connection/websocket"
@@ -106,6 +104,13 @@ def _explain_access(response: Response, wanted: Wanted) -> Step | None:
     if response.status == 429:
         return failed("limits", f"too many requests or connections: {reason}", "wait, or raise the limit that it names")
     return None
+
+
+def repair_token(wanted: Wanted) -> str:
+    """Return what to do if the server does not accept the client's token, or demands one."""
+    if wanted.token:
+        return "issue a new one (wsserver gentoken), and look at it with `wsserver checktoken`"
+    return "set WSSERVER_TOKEN, or use --token TOKEN; `wsserver gentoken` issues one"
 
 
 def _explain_proxy(response: Response, _: Wanted) -> Step | None:

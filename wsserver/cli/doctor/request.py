@@ -30,6 +30,8 @@ class Wanted:
     """Whether the server is a wsserver."""
     withheld: str = ""
     """What is not sent, because the certificate of the server is not accepted; empty for nothing."""
+    named: str = ""
+    """The channel of `--channel`; empty for none."""
 
     def without_secrets(self) -> "Wanted":
         """
@@ -74,8 +76,13 @@ class Wanted:
 
     @property
     def channel(self) -> str:
-        """The channel of a raw subscription; empty for none."""
-        return parse_qs(self.target.path.partition("?")[2]).get("channel", [""])[0]
+        """The channel that the user names, with `--channel` or in the URL; empty for none."""
+        return self.named or parse_qs(self.target.path.partition("?")[2]).get("channel", [""])[0]
+
+    @property
+    def subscribed(self) -> str:
+        """The channel to subscribe to in the steps that need one."""
+        return self.channel or "doctor"
 
     def headers_for(self, path: str, *, origin: bool = True) -> dict[str, str]:
         """

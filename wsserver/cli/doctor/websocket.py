@@ -181,8 +181,7 @@ class WebSocket:
         return frame
 
     def _decompress(self, payload: bytearray) -> bytes:
-        if not self.deflates:
-            raise OSError("a message is compressed, but the server has not accepted permessage-deflate")
+        # Also without permessage-deflate in the answer: a proxy may have removed it, and the server compresses.
         try:
             return self._inflate.decompress(payload + _TAIL, MAX_MESSAGE)
         except zlib.error as error:
