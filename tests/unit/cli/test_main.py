@@ -74,7 +74,7 @@ class CheckconfigTests:
     def test_an_option_that_needs_another_one_exits_with_1(self, capsys, tmp_path):
         path = tmp_path / "ws.toml"
         path.write_text("hook_message_raw = true\n")
-        assert self.refused(capsys, path) == "hook_message_raw: expected --hook-message to be set as well"
+        assert self.refused(capsys, path) == "--hook-message-raw: expected --hook-message to be set as well"
 
     def test_a_missing_file_exits_with_1_and_is_named(self, capsys, tmp_path):
         path = tmp_path / "nowhere.toml"

@@ -103,7 +103,7 @@ class GenerateTests:
             (["--claims", '{"exp": 0}'], "gentoken: the server would reject this token: the token expired"),
             (["--channel", "wsserver:x"], "gentoken: the server would reject this token: the token's channel"),
             (["--user", "a\nb"], "gentoken: the server would reject this token: the token's sub"),
-            (["--token-secret", "hush"], "token_secret: expected a secret of at least 32 bytes"),
+            (["--token-secret", "hush"], "--token-secret: expected a secret of at least 32 bytes"),
             (["--config", "/nowhere.toml"], "/nowhere.toml: cannot be read"),
         ],
     )
