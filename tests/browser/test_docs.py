@@ -1,8 +1,8 @@
 """Tests for the tutorials: every command runs and prints what the page shows."""
 
 import pytest
-from paths import DOCS
-from walkthrough import Walk, read_blocks
+from paths import DOCS, ROOT
+from walkthrough import Block, Walk, read_blocks
 
 TUTORIALS = DOCS / "tutorials"
 
@@ -25,5 +25,13 @@ class WalkthroughTests:
         shown = [block for block in blocks if block.kind in ("text", "json") and block.name != "send"]
         assert len(shown) == checks
         with Walk(tmp_path, lambda: open_browser_page()[0]) as walk:
+            for block in blocks:
+                walk.follow(block)
+
+    def test_the_commands_of_the_readme_print_what_it_shows(self, tmp_path):
+        blocks = [Block("sh", "", "redis-server --port 6379 --bind 127.0.0.1 --save '' &\n")]
+        blocks += read_blocks(ROOT / "README.md")
+        assert [block.name for block in blocks if block.kind == "text"] == ["subscriber"]
+        with Walk(tmp_path, lambda: None) as walk:
             for block in blocks:
                 walk.follow(block)
