@@ -21,6 +21,7 @@ from wsserver.hooks.client import HTTPHooks, check_settings, urls_of
 from wsserver.hub.hub import Hub
 from wsserver.hub.rules import Rules
 from wsserver.listening.ports import Listener, make_listeners
+from wsserver.listening.renewal import CertificateSource
 from wsserver.web.api import API
 from wsserver.web.centrifuge_http import CentrifugeHTTP
 from wsserver.web.cors import CrossOrigin
@@ -82,7 +83,15 @@ class Reload:
         check_settings(settings)
         self._rules = Rules.from_settings(settings)
         self._tokens, self.jwks = parts.make_tokens(settings, jwks)
-        self._certificates = [listener.certificates for listener in make_listeners(settings, parts.reactor)]
+        self._certificates = self._read_certificates(running)
+
+    def _read_certificates(self, running: Settings) -> list[CertificateSource | None]:
+        """Read changed files only: after a start as root, the process may not be able to read private keys again."""
+        used, new = self._parts.listeners, self.settings
+        is_same = (running.tls_cert, running.tls_key) == (new.tls_cert, new.tls_key)
+        if is_same and all(one.certificates is None or one.certificates.is_current() for one in used):
+            return [None] * len(used)
+        return [listener.certificates for listener in make_listeners(new, self._parts.reactor)]
 
     def apply(self) -> Router:
         """

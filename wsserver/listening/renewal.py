@@ -70,6 +70,10 @@ class CertificateSource:
         self.creator = ConnectionCreator(loaded.context)
         """Creates the TLS connections, always with the newest certificates."""
 
+    def is_current(self) -> bool:
+        """Return whether the files are those that the certificates in use were read from."""
+        return self._fingerprint() == self.state
+
     def take(self, other: "CertificateSource") -> None:
         """Use the files of another source, and the certificates that it has read from them."""
         self.name, self.files, self.load, self.state = other.name, other.files, other.load, other.state

@@ -382,6 +382,21 @@ class CertificateTests:
         assert creator.context is before
         assert server.service.settings.reply_prefix == "1"
 
+    def test_reads_no_file_that_has_not_changed(self, authority, tmp_path):
+        """A server that has started as root and continues as another user cannot read the private key again."""
+        own = authority.issue(tmp_path / "own")
+        tls = {"tls_cert": str(own.fullchain), "tls_key": str(own.privkey)}
+        server = start(tls)
+        creator = server.service._listeners[0].certificates.creator
+        before = creator.context
+        server.service.reload(Settings(**tls, reply_prefix="2"))
+        assert creator.context is before
+        assert server.service.settings.reply_prefix == "2"
+        own.privkey.write_text("no key")
+        with pytest.raises(SettingError, match="--tls-key"):
+            server.service.reload(Settings(**tls, reply_prefix="3"))
+        assert server.service.settings.reply_prefix == "2"
+
     def test_cannot_begin_to_serve_tls(self, authority, tmp_path):
         own = authority.issue(tmp_path / "own")
         server = start({})
