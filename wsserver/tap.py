@@ -1,6 +1,7 @@
 """The `wsserver` command of twistd: `Options`, built from the option table, and `makeService`."""
 
 import atexit
+import json
 import os
 import re
 import shutil
@@ -15,14 +16,15 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from wsserver import logging
 from wsserver.config.loader import missing_value, unknown_flag
-from wsserver.config.options import Option
+from wsserver.config.options import PREFIX, Option
 from wsserver.config.settings import TABLE, Settings
 from wsserver.errors import ListenError, WsserverError
+from wsserver.listening.anchoring import anchor
 from wsserver.listening.errors import describe_listen_error
 from wsserver.listening.ports import endpoint_strings
 from wsserver.process.allocator import collect_rarely, keep_freed
@@ -40,6 +42,8 @@ from wsserver.wire.timers import use_monotonic_clock
 
 __all__ = ["Options", "makeService"]
 
+_log = Logger(namespace="wsserver")
+
 
 class Options(usage.Options):
     """The flags of `twistd wsserver`."""
@@ -51,12 +55,13 @@ class Options(usage.Options):
         self.texts: dict[str, list[str]] = {}
         """Option name -> the values given on the command line, as text and in order."""
         self.config: str | None = None
+        self._directory = _working_directory()
+        """The directory that relative paths start from; later, twistd has changed to that of `--rundir`."""
         self.settings: Settings
 
     def opt_config(self, path: str) -> None:
         """Read options from this TOML file."""
-        # The working directory may be another one when the file is read again.
-        self.config = os.path.abspath(path)
+        self.config = path
 
     def opt_version(self) -> None:
         """Print the version and exit."""
@@ -98,7 +103,9 @@ class Options(usage.Options):
         Raises:
             SettingError: see `Settings.load`.
         """
-        return Settings.load(self.texts, os.environ, self.config)
+        config = self.config if self.config is not None else os.environ.get(PREFIX + "CONFIG") or None
+        path = None if config is None else os.path.join(self._directory, config)
+        return anchor(Settings.load(self.texts, os.environ, path), self._directory)
 
     def getUsage(self, width: int | None = None) -> str:
         """Return the help text, with the options in groups."""
@@ -125,6 +132,14 @@ class Options(usage.Options):
         return "\n".join(lines) + "\n"
 
     __str__ = getUsage
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        # It has been deleted: no relative path can be used in it.
+        return ""
 
 
 def _print_and_exit(text: str) -> NoReturn:
@@ -209,6 +224,8 @@ def _build(options: Options, reactor: Any) -> "TwistdService | TwistdSupervisor"
 def _stop_failed(reactor: Any, reason: str) -> None:
     """Stop the supervisor because its workers cannot start; twistd itself would exit with status 0."""
     complain(reason)
+    # A daemon has no standard error any more.
+    _log.error("the workers cannot start reason={reason}", reason=json.dumps(reason))
     atexit.register(os._exit, 1)
     reactor.stop()
 

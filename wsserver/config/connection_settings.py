@@ -6,6 +6,7 @@ Each option is one field. The field is the only place that defines its default, 
 
 from dataclasses import dataclass
 from datetime import tzinfo
+from typing import Literal
 
 from wsserver.closecodes import CloseCode
 from wsserver.config.options import option
@@ -26,7 +27,6 @@ from wsserver.config.parsers import (
     an_origin,
     show_duration,
     show_size,
-    show_worker_count,
 )
 
 __all__ = ["ConnectionSettings"]
@@ -68,14 +68,13 @@ class ConnectionSettings:
         metavar="ENDPOINT",
         many=True,
     )
-    workers: int = option(
+    workers: int | Literal["auto"] = option(
         _LISTEN,
         a_worker_count,
         1,
         "Number of server processes that share the listeners; auto starts one for each processor core. With more than "
         "one, channels need --redis, and limits such as --max-connections count in each process.",
         metavar="N|auto",
-        show=show_worker_count,
     )
     admin_listen: tuple[str, ...] = option(
         _LISTEN,

@@ -9,7 +9,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from datetime import tzinfo
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -45,7 +45,6 @@ __all__ = [
     "show",
     "show_duration",
     "show_size",
-    "show_worker_count",
 ]
 
 SECRET: Final = "a secret of at least 32 bytes, such as `openssl rand -hex 32` makes"
@@ -85,18 +84,13 @@ MAX_WORKERS: Final = 256
 """Maximum number of worker processes."""
 
 
-def a_worker_count(text: str) -> int:
-    """Parse a number of processes; `auto`, one for each core, is 0."""
-    if text in ("auto", "0"):
-        return 0
+def a_worker_count(text: str) -> int | Literal["auto"]:
+    """Parse a number of processes, or `auto`: one for each core."""
+    if text == "auto":
+        return "auto"
     if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_WORKERS:
         raise ValueError(f"expected auto or a whole number from 1 to {MAX_WORKERS}")
     return int(text)
-
-
-def show_worker_count(count: object) -> str:
-    """Write a number of processes as text."""
-    return "auto" if count == 0 else str(count)
 
 
 def a_size(low: int, high: int) -> Callable[[str], int]:

@@ -1,13 +1,21 @@
 """Parse Twisted's endpoint strings, such as `tcp:8080:interface=127.0.0.1`, without opening a port."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["BEHIND_PROXY", "EndpointString", "parse_endpoint"]
+__all__ = ["BEHIND_PROXY", "EndpointString", "anchor_endpoint", "parse_endpoint"]
 
 BEHIND_PROXY = "haproxy:"
 """Prefix of an endpoint string whose connections begin with a header of the PROXY protocol."""
+
+_FILES: Final[Mapping[str, Mapping[str, int]]] = {
+    "ssl": {"privateKey": 1, "certKey": 2, "extraCertChain": 6, "dhParameters": 7},
+    "tls": {"path": 0},
+}
+"""Kind -> the parameters that are paths of TLS files, with their indexes among the positional arguments."""
 
 _TOKEN = re.compile(r"(?:[^\\:]|\\.)+|:", re.DOTALL)
 _OPTION = re.compile(r"((?:[^\\=]|\\.)*)=(.*)", re.DOTALL)
@@ -62,3 +70,29 @@ def parse_endpoint(text: str) -> EndpointString:
 
 def _unescape(text: str) -> str:
     return _ESCAPED.sub(r"\1", text)
+
+
+def anchor_endpoint(text: str, directory: str) -> str:
+    """
+    Return an endpoint string in which the paths of TLS files are absolute.
+
+    Args:
+        text: the endpoint string.
+        directory: the directory that relative paths start from.
+    """
+    prefix = BEHIND_PROXY if text.startswith(BEHIND_PROXY) else ""
+    where = parse_endpoint(text.removeprefix(prefix))
+    arguments, options = list(where.arguments), dict(where.options)
+    for name, position in _FILES.get(where.kind, {}).items():
+        if options.get(name):
+            options[name] = os.path.join(directory, options[name])
+        elif position < len(arguments) and arguments[position]:
+            arguments[position] = os.path.join(directory, arguments[position])
+    if (tuple(arguments), options) == (where.arguments, where.options):
+        return text
+    pairs = (f"{_escape(name)}={_escape(value)}" for name, value in options.items())
+    return prefix + ":".join([_escape(where.kind), *map(_escape, arguments), *pairs])
+
+
+def _escape(text: str) -> str:
+    return re.sub(r"([\\:=])", r"\\\1", text)

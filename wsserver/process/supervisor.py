@@ -46,7 +46,7 @@ _CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 def count_workers(settings: Settings) -> int:
     """Return the number of workers to start: that of the option, or one for each core that the process may use."""
-    if settings.workers:
+    if settings.workers != "auto":
         return settings.workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -90,10 +90,11 @@ class Supervisor(Service):
     ) -> None:
         self.settings = settings
         self._reactor, self._reload, self._on_failure = reactor, reload, on_failure
-        self._opener = SocketOpener(reactor, settings.workers)
+        count = count_workers(settings)
+        self._opener = SocketOpener(reactor, count)
         self._checked = _Checked(settings, self._opener)
         self.group = Group(
-            settings.workers,
+            count,
             self._spawn,
             reactor,
             leave_timeout=settings.drain_timeout + LEAVE_MARGIN,

@@ -117,6 +117,13 @@ def redis(tmp_path):
     server.kill()
 
 
+def add_invalid_plugin(directory):
+    """Add a command plugin that is valid in the supervisor only."""
+    plugins = directory / "twisted" / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "greet.py").write_text(PLUGIN)
+
+
 class SupervisionTests:
     """Workers that die, hang or fail to start."""
 
@@ -366,6 +373,23 @@ class ListenTests:
         wait_until(lambda: server.read_log().count("worker accepts connections worker=1") == 2, "a new worker")
         serve_tls(server, authority, files)
 
+    def test_relative_paths_start_from_the_directory_in_which_twistd_was_started(self, start, tmp_path):
+        """Also after SIGHUP, and when a certificate is read again."""
+        authority = make_authority(tmp_path)
+        files = authority.issue(tmp_path / "pki")
+        cert, key = (path.relative_to(tmp_path) for path in (files.fullchain, files.privkey))
+        (tmp_path / "wsserver.toml").write_text(f'tls_cert = "{cert}"\ntls_key = "{key}"\nport = 0\n')
+        server = start(
+            command=[str(TWISTD), "-n", "--pidfile=", "--rundir", "/", "wsserver"],
+            directory=tmp_path,
+            environ=os.environ | {"WSSERVER_CONFIG": "wsserver.toml"},
+        )
+        serve_tls(server, authority, files)
+        renewed = authority.issue(tmp_path / "pki")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "options reloaded" in server.read_log(), "the reload")
+        serve_tls(server, authority, renewed)
+
     def test_refuses_a_port_on_which_another_supervisor_listens(self, start):
         server = start()
         command = [sys.executable, "-c", SERVE, "serve", "--workers", "2", "--port", str(server.port)]
@@ -374,10 +398,7 @@ class ListenTests:
         assert "another program listens on this port" in second.stderr
 
     def test_a_worker_that_cannot_start_ends_the_supervisor_with_its_message(self, tmp_path):
-        """The command plugin is valid in the supervisor only."""
-        plugins = tmp_path / "twisted" / "plugins"
-        plugins.mkdir(parents=True)
-        (plugins / "greet.py").write_text(PLUGIN)
+        add_invalid_plugin(tmp_path)
         result = subprocess.run(
             [*serve_command(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {SERVE}"), "--workers", "2"],
             capture_output=True,
@@ -387,6 +408,19 @@ class ListenTests:
         )
         assert result.returncode == 1
         assert re.search("(?m)^wsserver: .*'Two Words'", result.stderr), result.stderr
+
+    def test_a_daemon_whose_workers_cannot_start_logs_the_reason(self, tmp_path):
+        add_invalid_plugin(tmp_path)
+        log, pid_file = tmp_path / "log", tmp_path / "pid"
+        subprocess.run(
+            [TWISTD, "--pidfile", pid_file, "--logfile", log, "wsserver", "--workers", "2", "--port", "0"],
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+            check=True,
+            timeout=TIMEOUT,
+        )
+        wait_until(lambda: log.exists() and "the workers cannot start reason=" in log.read_text(), "the reason")
+        assert "'Two Words'" in log.read_text()
+        wait_until(lambda: not pid_file.exists(), "the daemon ends")
 
 
 class ChannelTests:

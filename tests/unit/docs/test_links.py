@@ -97,6 +97,7 @@ def test_every_flag_in_a_code_span_exists():
     known |= {
         "--uid",
         "--logfile",
+        "--rundir",
         "--pidfile",
         "--only",
         "--seed",

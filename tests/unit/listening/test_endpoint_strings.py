@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.endpoints import _parse, quoteStringArgument
 
-from wsserver.listening.endpoint_strings import parse_endpoint
+from wsserver.listening.endpoint_strings import anchor_endpoint, parse_endpoint
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,23 @@ def test_parses_arguments_quoted_by_twisted_into_the_same_parts(parts):
         words.append(quoted if value is None else f"{quoted}={quoteStringArgument(value)}")
     found = parse_endpoint(":".join(words))
     assert ([found.kind, *found.arguments], found.options) == _parse(":".join(words))
+
+
+@pytest.mark.parametrize(
+    ("text", "anchored"),
+    [
+        ("ssl:443:privateKey=k.pem:certKey=c.pem", "ssl:443:privateKey=/d/k.pem:certKey=/d/c.pem"),
+        ("ssl:443:k.pem:c.pem", "ssl:443:/d/k.pem:/d/c.pem"),
+        ("ssl:443:/k:extraCertChain=x:dhParameters=d", "ssl:443:/k:extraCertChain=/d/x:dhParameters=/d/d"),
+        ("haproxy:tls:pki:port=443", "haproxy:tls:/d/pki:port=443"),
+        (r"tls:a\:b\=c\\d", r"tls:/d/a\:b\=c\\d"),
+        ("tls:/pki", "tls:/pki"),
+        ("ssl:443:privateKey=", "ssl:443:privateKey="),
+        ("tcp:80", "tcp:80"),
+        ("unix:ws.sock:mode=600", "unix:ws.sock:mode=600"),
+    ],
+)
+def test_the_paths_of_tls_files_become_absolute(text, anchored):
+    assert anchor_endpoint(text, "/d") == anchored
+    # Once more, nothing changes.
+    assert anchor_endpoint(anchored, "/e") == anchored
