@@ -132,7 +132,9 @@ class WorkerProcess:
         service.startService()
         self._reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
         open_channel(self._reactor, sock, self._channel)
-        LoopingCall(self._channel.send, {"type": "beat"}).start(BEAT, now=False)
+        beats = LoopingCall(self._channel.send, {"type": "beat"})
+        beats.clock = self._reactor
+        beats.start(BEAT, now=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         self._reactor.callWhenRunning(self._wait_until_ready, self._reactor.seconds() + SERVE_WITHIN, False)
