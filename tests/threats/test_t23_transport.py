@@ -1,4 +1,9 @@
-"""T23: the transport writes to the socket itself, and must keep every byte in its place."""
+"""
+T23: the transport writes to the socket itself, and must keep every byte in its place.
+
+Here, the kernel decides how much it takes. tests/integration/wire/test_transport_machine.py injects what it can answer
+besides: partial writes, EAGAIN, ENOBUFS, EPIPE and resets, in random sequences of operations.
+"""
 
 import contextlib
 import random

@@ -114,7 +114,7 @@ class WorkerProcess:
         self._collecting: list[Deferred[Mapping[str, Mapping[str, Any]]]] = []
         self._deadline: Any = None
         """The timer that ends the waiting for the numbers."""
-        self._is_leaving = self._is_stopping = self._is_ready = False
+        self._is_leaving = self._is_stopping = False
         service.group = self
 
     def start(self, sock: socket.socket) -> None:
