@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["TOKEN", "TOKEN_BYTES", "TOKEN_CHARACTER", "escape", "join_choices", "quote", "redact"]
+__all__ = ["TOKEN", "TOKEN_BYTES", "TOKEN_CHARACTER", "escape", "join_choices", "quote", "redact", "redact_header"]
 
 TOKEN_CHARACTER: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 """A character of a token: `tchar` of RFC 9110 section 5.6.2."""
@@ -30,10 +30,28 @@ _SECRET = re.compile(
     r"|(?<=//)(?:[^/?#\s@'\":%]|%(?!3[Aa]|40))*+(?::|%3[Aa])(?:[^/?#\s@'\"%]|%(?!40))*+(?=@|%40)"
 )
 
+_COOKIE_VALUE = re.compile(r"=[^;]*")
+
 
 def redact(text: str) -> str:
     """Replace every token in a text with `[secret]`, so that the text can be logged."""
     return _SECRET.sub(lambda match: f"{match[1] or ''}[secret]", text)
+
+
+def redact_header(name: str, value: str) -> str:
+    """
+    Replace the secrets in the value of a request header with `[secret]`.
+
+    Args:
+        name: the header's name, in lower case.
+        value: its value.
+    """
+    if name == "cookie":
+        return _COOKIE_VALUE.sub("=[secret]", value)
+    if name in ("authorization", "proxy-authorization"):
+        scheme, space, _ = value.partition(" ")
+        return f"{scheme} [secret]" if space else "[secret]"
+    return "[secret]" if name == "x-api-key" else redact(value)
 
 
 def quote(text: str, limit: int = 80) -> str:

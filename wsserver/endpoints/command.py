@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.commands import CACHEABLE, Command, Session, parse
+from wsserver.text import redact, redact_header
 from wsserver.wire.fastpath import OPEN
 from wsserver.wire.metering import Allowance
 from wsserver.wire.protocol import ServerProtocol
@@ -237,6 +238,13 @@ class CommandProtocol(ServerProtocol):
         return _Session(self)
 
 
+def _without_tokens(query: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+    if query is None:
+        return None
+    tokens = ("token", "access_token")
+    return {name: ["[secret]"] * len(values) if name.lower() in tokens else values for name, values in query.items()}
+
+
 class _Session:
     """The `Session` that a command receives."""
 
@@ -269,10 +277,11 @@ class _Session:
             "connection": connection.number,
             "address": connection.client_address,
             "path": request.path,
-            "query": request.query,
-            "headers": [list(header) for header in request.headers],
+            "query": _without_tokens(request.query),
+            # A script on the page must not learn the cookies that browsers hide from scripts.
+            "headers": [[name, redact_header(name, value)] for name, value in request.headers],
             "subprotocol": connection.websocket_protocol_in_use,
-            "subprotocols_offered": request.tokens("sec-websocket-protocol"),
+            "subprotocols_offered": [redact(one) for one in request.tokens("sec-websocket-protocol")],
             "extensions": connection.extensions,
             "tls": connection.tls,
         }

@@ -160,6 +160,26 @@ class CommandTests:
         assert answer["extensions"][0]["server_max_window_bits"] == 10
         assert answer["tls"] is None
 
+    def test_whoami_shows_no_secret(self):
+        """A script on the page could read a cookie that the browser hides from scripts."""
+        client = MemoryServer(Settings(subprotocol=("wsserver.v1",), catch_all="on")).connect()
+        headers = {
+            "Cookie": "session=HUSH; theme=HUSH",
+            "Authorization": "Bearer HUSH",
+            "X-API-Key": "HUSH",
+            "Sec-WebSocket-Protocol": "wsserver.v1, bearer.HUSH",
+            "X-Token": "token=HUSH",
+        }
+        client.open("/where?token=HUSH&access_token=HUSH&a=1", headers)
+        client.send_text("whoami")
+        (frame,) = client.frames()
+        assert b"HUSH" not in frame.payload
+        answer = json.loads(frame.payload)
+        assert ["cookie", "session=[secret]; theme=[secret]"] in answer["headers"]
+        assert ["authorization", "Bearer [secret]"] in answer["headers"]
+        assert answer["query"] == {"token": ["[secret]"], "access_token": ["[secret]"], "a": ["1"]}
+        assert answer["subprotocols_offered"] == ["wsserver.v1", "bearer.[secret]"]
+
     def test_answers_help_with_every_command(self):
         (text,) = self.ask("help")
         names = [line.split(":")[0] for line in text.splitlines()]
