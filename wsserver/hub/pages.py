@@ -66,9 +66,6 @@ class PageReader:
             self._schedule()
         return done
 
-    def _renew(self) -> None:
-        self._pages, self._seconds = PAGES_PER_TURN, SECONDS_PER_TURN
-
     def _schedule(self) -> None:
         if not self._is_scheduled:
             self._is_scheduled = True

@@ -141,11 +141,14 @@ class RedisPresence:
             leave without events.
         """
         for channels in _batches(list(self._present), CHANNELS_AT_ONCE):
-            calls = [
-                self._remove_process.call([key_of("presence", tag)], (node + b" ", PUB + tag))
-                for tag in map(tag_of, channels)
-            ]
-            yield gatherResults(calls, consumeErrors=True).addErrback(first_cause)
+            tags = list(map(tag_of, channels))
+            while tags:
+                calls = [
+                    self._remove_process.call([key_of("presence", tag)], (node + b" ", PUB + tag, BATCH))
+                    for tag in tags
+                ]
+                removed = yield gatherResults(calls, consumeErrors=True).addErrback(first_cause)
+                tags = [tag for tag, number in zip(tags, removed, strict=True) if number == BATCH]
 
     def _store(self, channel: ChannelName, pairs: list[Any]) -> "Deferred[Any]":
         return self._join.call([key_of("presence", tag_of(channel))], (milliseconds(PRESENCE_TTL), *pairs))

@@ -143,6 +143,9 @@ REMOVE_PROCESS = """
 local found, removed = redis.call('HGETALL', KEYS[1]), 0
 for i = 1, #found, 2 do
   local value = found[i + 1]
+  if removed == tonumber(ARGV[3]) then
+    break
+  end
   if string.sub(value, 1, #ARGV[1]) == ARGV[1] then
     redis.call('HDEL', KEYS[1], found[i])
     redis.call('PUBLISH', ARGV[2], 'l:' .. string.sub(value, #ARGV[1] + 1))
@@ -155,7 +158,8 @@ return removed
 Remove the clients of a dead process from a channel's presence, and publish their leave events.
 
 KEYS: the presence hash.
-ARGV: what the values of these clients begin with: the process's id and a space; the Redis channel of the events.
+ARGV: what the values of these clients begin with: the process's id and a space; the Redis channel of the events; the
+maximum number of clients to remove.
 Returns the number of clients that were removed.
 """
 

@@ -203,7 +203,7 @@ class Poller:
         """
         self._closing: list[Watched] = []
         """Connections to close at the end of the batch, or in the next turn of the reactor."""
-        self._ended: deque[tuple[Watched, Failure, bool]] = deque()
+        self._ended: deque[tuple[Watched, Failure, bool, bool]] = deque()
         """Connections that have ended, and whose protocols are notified in the next turns: arguments of `_notify`."""
         self._seconds = SECONDS_OF_ENDINGS
         """The rest of the seconds of this turn."""
@@ -328,7 +328,8 @@ class Poller:
     def _failed(self, watched: Watched) -> None:
         # As in Twisted's reactors, any exception of a handler closes its own connection and no other.
         _log.failure("a connection's handler failed")
-        self._disconnect(watched, CONNECTION_LOST, read=False)
+        self._watch(watched, 0)
+        self._lose(watched, LOST, is_alive=True)
 
     def _disconnect(self, watched: Watched, why: Exception, *, read: bool) -> None:
         if read and isinstance(why, ConnectionDone):
@@ -338,9 +339,9 @@ class Poller:
             self._watch(watched, 0)
             self._lose(watched, LOST if why is CONNECTION_LOST else Failure(why))
 
-    def _lose(self, watched: Watched, reason: Failure, *, read: bool = False) -> None:
+    def _lose(self, watched: Watched, reason: Failure, *, read: bool = False, is_alive: bool = False) -> None:
         if self._ended or self._seconds <= 0:
-            self._ended.append((watched, reason, read))
+            self._ended.append((watched, reason, read, read or is_alive))
             if len(self._ended) == 1:
                 self._reactor.callLater(0, self._notify_next)
         else:
@@ -349,10 +350,10 @@ class Poller:
     def _notify_next(self) -> None:
         self._seconds, ended = SECONDS_OF_ENDINGS, self._ended
         while ended and self._seconds > 0:
-            watched, _, _ = ended[0]
-            # It may have been closed meanwhile, or may have to send something first; `doWrite` closes it then.
-            if watched.connected and not watched.aborting and (ended[0][2] or not watched.watched & OUT):
-                self._notify(*ended[0])
+            watched, reason, read, is_alive = ended[0]
+            # It may have been closed meanwhile. If a dead one has something to send, `doWrite` closes it.
+            if watched.connected and not watched.aborting and (is_alive or not watched.watched & OUT):
+                self._notify(watched, reason, read)
             ended.popleft()
         if ended:
             self._reactor.callLater(0, self._notify_next)
@@ -368,7 +369,7 @@ class Poller:
     def connectionLost(self, reason: Failure) -> None:
         """Notify all connections that they are lost. Called by the reactor when it stops and removes its readers."""
         self._close()
-        for watched in [*(one for one, _, _ in self._ended), *self._watched.values()]:
+        for watched in [*(one for one, *_ in self._ended), *self._watched.values()]:
             watched.watched = 0
             with _log.failuresHandled("a connection's handler failed"):
                 watched.connectionLost(reason)

@@ -1094,6 +1094,23 @@ class ManyEndingsTests:
         for one in waiting[:2]:
             one.close()
 
+    def test_one_whose_handler_raised_is_notified_even_if_it_has_something_to_send(self, poller, connect, reactor, end):
+        """Its socket may be alive, so that `doWrite` would succeed, and nothing would end the connection."""
+
+        def fail(me):
+            raise ZeroDivisionError
+
+        end(6)
+        one, peer = connect(read=fail)
+        one.connected, one.aborting = True, False
+        peer.send(b"x")
+        serve(poller)
+        assert "lost" not in one.calls
+        poller.addWriter(one)
+        for _ in range(3):
+            reactor.advance(0)
+        assert "lost" in one.calls
+
     def test_the_waiting_ones_are_notified_when_the_reactor_stops(self, poller, end):
         connections = end(6)
         poller.connectionLost(Failure(CONNECTION_DONE))

@@ -38,9 +38,10 @@ class FakeLink:
         if text == scripts.JOIN:
             stored.update(zip(arguments[1::2], arguments[2::2], strict=True))
         elif text == scripts.REMOVE_PROCESS:
-            self.hashes[key.decode()] = {
-                client: value for client, value in stored.items() if not value.startswith(arguments[0])
-            }
+            dead = [client for client, value in stored.items() if value.startswith(arguments[0])][: arguments[2]]
+            for client in dead:
+                del stored[client]
+            return succeed(len(dead))
         else:
             for client in arguments:
                 stored.pop(client, None)
@@ -163,7 +164,7 @@ class RedisPresenceTests:
         assert link.calls[-1] == (
             scripts.REMOVE_PROCESS,
             b"wsserver:presence:{foo}",
-            (b"dead ", b"wsserver:pub:{foo}"),
+            (b"dead ", b"wsserver:pub:{foo}", BATCH),
         )
         assert listed(link, "bar") == ["d"]
 
@@ -178,6 +179,16 @@ class RedisPresenceTests:
         waiting.callback(0)
         assert len(link.calls) == 3
         assert done.called
+
+    def test_removes_many_clients_of_a_dead_process_in_several_commands(self, link, store, monkeypatch):
+        """A single one would block Redis for all servers."""
+        monkeypatch.setattr(presence, "BATCH", 2)
+        store.add("foo", "a", b"node a")
+        link.hashes["wsserver:presence:{foo}"].update((f"c{number}", b"dead c") for number in range(5))
+        del link.calls[:]
+        store.remove_process(b"dead")
+        assert listed(link) == ["a"]
+        assert len(link.calls) == 3
 
     def test_removing_a_dead_process_fails_with_broker_down_while_redis_is_unavailable(self, link, store):
         store.add("foo", "a", b"node a")
