@@ -51,7 +51,7 @@ def drip(port, count, seconds):
 @pytest.mark.parametrize("tls", [pytest.param(False, id="tcp"), pytest.param(True, id="tls")])
 def test_t02_slow_handshakes_are_ended(start_server, authority, figures, full, tmp_path, tls):
     """
-    A handshake that does not arrive within `--open-timeout` ends, whatever drips, and nobody waits longer.
+    A request that takes longer than `--open-timeout` to arrive is refused; other clients are not delayed.
 
     The table demands 2,000 connections for each port. There are 1,000 of each kind: one process drips on all of them,
     and shares its core with the good clients. The longest life may be 13 s instead of 11: the refusal has 2 s to be

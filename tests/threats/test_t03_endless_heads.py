@@ -34,7 +34,7 @@ def endless_heads(port, seconds, connections):
 
 def test_t03_endless_heads_are_refused_at_16_kib(server, figures, full):
     """
-    A request head costs the server at most its limit of 16 KiB, and no time.
+    A head that never ends costs at most 128 KiB, and blocks the server for at most 50 ms.
 
     200 connections instead of the 50 of the table. The limit of the memory for each is 128 KiB instead of 64 KiB: it
     includes the connection itself, the response, and a read that waits for its turn.

@@ -40,7 +40,11 @@ def publish(peer, data):
 
 
 def test_t18_subscribers_that_do_not_read_are_closed(start_server, figures, full):
-    """Subscribers that do not read are closed within seconds, cost at most 1 MiB each, and the others lose nothing."""
+    """
+    A subscriber that does not read is closed when 1 MiB is queued, beyond the kernel's 4 MiB; others lose nothing.
+
+    The limit of the memory for each is 1 MiB instead of 512 KiB: `--max-queued-bytes` permits a queue of this size.
+    """
     from multiprocessing import Pipe
 
     server = start_server("--channel-allow", "*", "--history-size", "0", "--log-max-rate", "0", message_limit=None)
@@ -69,8 +73,8 @@ def test_t18_subscribers_that_do_not_read_are_closed(start_server, figures, full
         for sock in bad:
             sock.close()
     assert closed_after is not None, "the subscribers that do not read are not closed"
-    # A frame has a header of 4 bytes.
-    lost = sum(sent * (size + 4) - got for got in sizes)
+    # A frame has a header of 4 bytes. Subscribers that have also received a ping have more bytes.
+    lost = sum(max(0, sent * (size + 4) - got) for got in sizes)
     figures.at_most(0, lost, f"bytes lost by {count} other subscribers")
     # The kernel takes 4 MiB for each socket before the server queues anything.
     figures.at_most(

@@ -1,4 +1,4 @@
-"""T25: clients that read, publish or look where they may not."""
+"""T25: clients that subscribe, publish, or read presence and history where they may not."""
 
 import json
 import time
@@ -113,7 +113,7 @@ def permitted(server, person, method, channel):
 
 
 def test_t25_everyone_may_do_exactly_what_is_granted(guarded, figures):
-    """A client can subscribe, publish and look only where a rule or its token permits it."""
+    """A client can subscribe, publish and read presence and history only where a rule or its token permits it."""
     wrong = [row for row in ROWS if permitted(guarded, *row[:3]) is not row[3]]
     figures.at_least(20, len(ROWS), "rows of the matrix")
     figures.at_most(0, len(wrong), "wrong permissions", "", wrong)

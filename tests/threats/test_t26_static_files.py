@@ -117,7 +117,7 @@ def test_t26_ranges_do_not_multiply_a_file(shared, figures, ranges):
 
 
 def test_t26_every_response_restricts_the_browser(shared, figures):
-    """Every response of the page forbids to guess its type, and pages of others to frame it."""
+    """Every response of the page tells browsers not to guess its type, and not to show it in frames of other sites."""
     missing = [
         (path, name)
         for path in ("/", "/main.js", "/style.css", "/nothing", "/echo", "/server.json")

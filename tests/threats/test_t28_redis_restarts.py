@@ -47,8 +47,9 @@ def test_t28_a_killed_redis_costs_a_second(start_server, redis, figures, full):
     """
     When Redis is killed, publishing fails within 1 s; when it is back, the server is connected and subscribed soon.
 
-    No client is disconnected, and the process stays. To subscribe to 10,000 channels again keeps the server busy, so
-    the limit of the latency is 200 ms here.
+    No client is disconnected, and the process stays. Subscribing to 10,000 channels again on a new connection to Redis
+    is one burst of work, so the limit of the latency is 200 ms instead of 50. The limit of 3 s for the channels is 1 s
+    to connect again and 2 s to subscribe again.
     """
     from multiprocessing import Pipe
 

@@ -15,9 +15,11 @@ def test_t30_nothing_is_lost_silently(figures, full, tmp_path):
     `make chaos` runs 20 faults and a million deliveries; this test runs the same program for two minutes.
     """
     chosen = () if full else ("--only", "Redis killed and started", "--only", "server killed", "--channels", "5")
-    outcome = run(parse([*WORDS, *(FULL if full else QUICK), *chosen]), tmp_path)
+    options = parse([*WORDS, *(FULL if full else QUICK), *chosen])
+    outcome = run(options, tmp_path)
     counts = outcome.verdict.counts
-    figures.at_least(1, counts["delivered"], "deliveries")
+    # The run ends at an approximate number, which includes events that are no publications.
+    figures.at_least(max(1, options.deliveries * 0.95), counts["delivered"], "deliveries")
     figures.at_most(0, counts["silently lost"], "silently lost", "", markdown(outcome))
     figures.at_most(0, counts["out of order"], "out of order")
     figures.at_most(0, counts["duplicates"], "delivered twice")

@@ -57,7 +57,12 @@ def times(server, event, number):
 
 
 def test_t34_killed_workers(workers, full, figures):
-    """A killed worker is replaced; meanwhile another one accepts all connections, and its clients notice nothing."""
+    """
+    A killed worker is replaced; meanwhile another one accepts all connections, and its clients notice nothing.
+
+    The new worker may take 10 s until it accepts connections itself: it is a new process, which starts within seconds.
+    Meanwhile no client waits for it, because another worker accepts within 1 s.
+    """
     kills = 10 if full else 2
     peers = open_to(workers, 2)
     waits = []

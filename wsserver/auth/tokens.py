@@ -1,4 +1,4 @@
-"""The verifier of clients' tokens, as the options say; with it PyJWT is loaded, which is an optional dependency."""
+"""Build the token verifier from the options. Imports PyJWT, an optional dependency, only if needed."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any

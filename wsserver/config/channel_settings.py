@@ -57,7 +57,8 @@ class ChannelSettings(LimitSettings):
         a_pattern,
         (),
         "Channel or pattern, such as chat:*, that clients may subscribe to. Without this option, clients may subscribe "
-        "to all channels if the server listens on loopback only, and otherwise to none.",
+        "to all channels if only this machine can reach the server (loopback listeners and no --trusted-proxy), and "
+        "otherwise to none.",
         metavar="PATTERN",
         many=True,
         reload=True,
@@ -164,8 +165,10 @@ class ChannelSettings(LimitSettings):
         _API,
         a_flag,
         False,
-        "Accept calls of the HTTP API without a key. Only for development: the server does not start if it listens "
-        "beyond loopback, and refuses calls from pages of other origins.",
+        "Accept calls of the HTTP API without a key. Only for development: the server does not start if other "
+        "machines can reach it (listeners beyond loopback, or --trusted-proxy). It refuses calls that a proxy has "
+        "forwarded, calls with another host name than localhost or a loopback address, and calls from pages of other "
+        "origins.",
         reload=True,
     )
     api_origin: tuple[str, ...] = option(
@@ -370,7 +373,8 @@ class ChannelSettings(LimitSettings):
         a_flag,
         False,
         "Allow clients to connect without a token, to subscribe and publish to every channel, and to read its presence "
-        "and history. A hook that is set still decides. Only for development: the server does not start if it listens "
-        "beyond loopback, and refuses clients that use another host name than localhost or a loopback address.",
+        "and history. A hook that is set still decides. Only for development: the server does not start if other "
+        "machines can reach it (listeners beyond loopback, or --trusted-proxy), and refuses requests that a proxy has "
+        "forwarded, or that have another host name than localhost or a loopback address.",
         reload=True,
     )

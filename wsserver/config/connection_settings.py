@@ -130,10 +130,10 @@ class ConnectionSettings:
         an_origin,
         (),
         "Origin of pages that may connect, such as https://app.example. Pages of the server's own host and port may "
-        "always connect. Pages of loopback origins may also connect if the server listens on loopback only. Special "
-        "values: null allows pages that the browser opened from a file; file:// allows WebViews and microcontrollers "
-        "that send this origin; empty allows an Origin header without a value. Clients that send no Origin header "
-        "may always connect.",
+        "always connect. Pages of loopback origins may also connect if only this machine can reach the server. "
+        "Special values: null allows pages that the browser opened from a file; file:// allows WebViews and "
+        "microcontrollers that send this origin; empty allows an Origin header without a value. Clients that send no "
+        "Origin header may always connect.",
         metavar="ORIGIN",
         many=True,
         reload=True,
@@ -334,7 +334,7 @@ class ConnectionSettings:
         a_choice("auto", "on", "off"),
         "auto",
         "What to do with a WebSocket handshake for an unknown path: accept it and answer commands (on), or refuse it "
-        "with 404 (off). auto means on if the server listens on loopback only and no option for channels is "
+        "with 404 (off). auto means on if only this machine can reach the server and no option for channels is "
         "set, such as --redis, --api-key, --insecure, a token key or a hook; otherwise off.",
         metavar="auto|on|off",
         reload=True,

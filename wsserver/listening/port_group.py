@@ -49,7 +49,7 @@ class PortGroup:
 
     def accept(self, poller: Poller | None) -> None:
         """
-        Accept connections in our way.
+        Accept connections with the poller instead of Twisted's reactor.
 
         Args:
             poller: watches the connections; None to leave that, and accepting, to Twisted.

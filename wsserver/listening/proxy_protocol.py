@@ -205,7 +205,7 @@ class ProxyProtocol(ProtocolWrapper):
 
     @property
     def _half_closeable(self) -> IHalfCloseableProtocol | None:
-        # Only its class tells: Twisted's TLS protocol provides each interface of its transport, which is this object,
+        # Ask the class: Twisted's TLS protocol provides each interface of its transport, which is this object,
         # and would call it back.
         wrapped: Any = self.wrappedProtocol
         return wrapped if IHalfCloseableProtocol.implementedBy(type(wrapped)) else None

@@ -15,8 +15,8 @@ KEPT = 64 * 1024 * 1024
 
 THRESHOLDS = 10_000, 2, 200
 """
-When the garbage collector searches: the youngest objects after 10,000 new ones, those that survive this after 2 such
-searches, and all objects after 200 of the latter.
+When the garbage collector collects: the youngest objects after 10,000 new ones, those that survive this after 2 such
+collections, and all objects after 200 of the latter.
 """
 
 

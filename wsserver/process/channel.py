@@ -26,7 +26,7 @@ Message = Mapping[str, Any]
 """A JSON object. Its member `type` says what the message is."""
 
 _MAX_LENGTH: Final = 2**32 - 1
-"""What the four bytes of the length can express."""
+"""Largest length that fits into four bytes."""
 
 _KIND: Final = "type", "number", "node"
 """

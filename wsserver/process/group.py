@@ -53,7 +53,7 @@ Seconds after the death of a worker at which its clients leave their channels; t
 """
 
 FINISHED: Final = "exit status 0"
-"""How a worker ends that has closed its connections, so that its clients have left the channels."""
+"""Exit of a worker that has closed its connections; its clients have already left."""
 
 ABORT_TIMEOUT: Final = 0.8
 """Seconds that a worker may take to drop its connections; then it is killed. Less than `signals.END_WITHIN`."""

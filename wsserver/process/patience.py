@@ -1,9 +1,9 @@
-"""Wait for a time in which the reactor keeps up with its work, rather than for a time in which it may stand still."""
+"""Call a function once the reactor has been punctual for some time."""
 
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["MAX_FACTOR", "STEPS", "call_after_calm"]
+__all__ = ["MAX_FACTOR", "STEPS", "call_when_punctual"]
 
 STEPS: Final = 10
 """Number of steps into which the time is divided."""
@@ -12,7 +12,7 @@ MAX_FACTOR: Final = 5
 """The function is called after this multiple of the time, even if the reactor never keeps up."""
 
 
-def call_after_calm(reactor: Any, seconds: float, function: Callable[[], object]) -> None:
+def call_when_punctual(reactor: Any, seconds: float, function: Callable[[], object]) -> None:
     """
     Call a function once the reactor has kept up with its work for some time.
 

@@ -27,7 +27,7 @@ from wsserver.process.exit import die_by
 from wsserver.process.group import BEAT
 from wsserver.process.handover import load, load_files
 from wsserver.process.log import log_settings
-from wsserver.process.patience import call_after_calm
+from wsserver.process.patience import call_when_punctual
 from wsserver.process.pipelog import PipeLog
 from wsserver.service import WebSocketService
 from wsserver.wire.handed_files import handed
@@ -234,7 +234,7 @@ class WorkerProcess:
             self._stop_substituting(number)
         self._service.stop_accepting()
         self._sockets.close()
-        call_after_calm(self._reactor, LEAVE_AFTER, self._stop)
+        call_when_punctual(self._reactor, LEAVE_AFTER, self._stop)
 
     def _stop(self) -> None:
         if not self._is_stopping:

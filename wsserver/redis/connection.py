@@ -49,7 +49,7 @@ A read can contain a thousand confirmations, and each of them may complete the r
 """
 
 CHECKED = 16
-"""Number of replies between two looks at the clock."""
+"""Replies handled between two checks of the time."""
 
 pack_command: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 """Encode a command: its name and its arguments, which are bytes, strings (as UTF-8) and numbers."""

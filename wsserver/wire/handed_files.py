@@ -1,5 +1,5 @@
 """
-Certificate files that this process may not read, and whose contents it was handed.
+Contents of certificate files that the supervisor passes to workers that may not read them.
 
 The supervisor reads the private keys as root. The workers start later, when the supervisor has become another user.
 """

@@ -52,7 +52,7 @@ MAX_BODY = 64 * 1024
 """Maximum size of a request body, in bytes; the default of `--max-request-body`."""
 
 FORWARDING_HEADERS = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
-"""Headers that proxies add to the requests that they forward, in lower case; with one of them, nobody is local."""
+"""Headers that proxies add to the requests that they forward, in lower case. A request with one is not local."""
 
 MAX_KEPT = 1024
 """Maximum number of header lines in the cache of parsed lines. Browsers send the same lines with every request."""

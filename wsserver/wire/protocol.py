@@ -169,7 +169,7 @@ class ServerFactory(AutobahnFactory):
         return self.connections.emptied()
 
     def _refuse_undecided(self) -> None:
-        """Complete no further handshake; those whose decision is pending would be accepted only to be closed."""
+        """Refuse the pending handshakes, which would otherwise be accepted only to be closed."""
         self.stopping = True
         for socket in self.sockets:
             if isinstance(socket, ServerProtocol) and socket.state == CONNECTING:

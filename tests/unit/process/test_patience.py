@@ -3,7 +3,7 @@
 import pytest
 from twisted.internet.task import Clock
 
-from wsserver.process.patience import MAX_FACTOR, call_after_calm
+from wsserver.process.patience import MAX_FACTOR, call_when_punctual
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def clock():
 def called(clock):
     """Start to wait for one second; return the list of the times at which the function was called."""
     times = []
-    call_after_calm(clock, 1.0, lambda: times.append(clock.seconds()))
+    call_when_punctual(clock, 1.0, lambda: times.append(clock.seconds()))
     return times
 
 

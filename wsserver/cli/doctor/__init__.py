@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--channel",
         metavar="NAME",
-        help="a channel that the client may subscribe to, for the steps token and sse; known of wsserver "
-        "[that of ?channel= in the URL, or doctor]",
+        help="channel to subscribe to in the steps token and sse, for a wsserver "
+        "[default: the channel= of the URL, or doctor]",
     )
     parser.add_argument("--subprotocol", help="the subprotocol to offer")
     parser.add_argument(
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--echo",
         action="store_true",
-        help="the server sends back every message, so test a compressed one; known of wsserver",
+        help="the server sends every message back, so test a compressed one; not needed for a wsserver",
     )
     parser.add_argument("--json", action="store_true", help="print the report as a JSON object")
 

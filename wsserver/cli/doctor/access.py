@@ -25,8 +25,8 @@ def check_token(dialer: Dialer, wanted: Wanted) -> Step:
     """
     Check the token of a raw connection.
 
-    Paths without a channel ignore tokens, so the handshake at the path of the URL says nothing. An invalid token shows
-    whether the server checks tokens at all.
+    Paths without a channel ignore tokens, so the handshake at the path of the URL does not show whether the token is
+    valid. An invalid token shows whether the server checks tokens at all.
     """
     path = f"{wanted.base}/ws?channel={quote(wanted.subscribed, safe='')}"
     answer = _answer(dialer, path, wanted)

@@ -47,7 +47,7 @@ def check_idle(websocket: WebSocket, wait: float) -> Step:
 
 
 def _explain_open(websocket: WebSocket, begin: float, wait: float, messages: int) -> Step:
-    kept = f"open after {wait:g} s without a message of this side"
+    kept = f"open after {wait:g} s without a message from the client"
     if messages:
         kept += f"; {messages} messages of the server, which kept it open"
     elif websocket.pings:

@@ -126,7 +126,7 @@ class WebSocket:
         self._stream.send(bytes([0x80 | compressed << 6 | opcode]) + size + key + masked)
 
     def _window_bits(self) -> int:
-        """Return the size of the window that the server permits for compressed messages of this side."""
+        """Return the size of the window that the server permits for compressed messages from the client."""
         found = re.search(r"client_max_window_bits\s*=\s*\"?([^\s;,\"]*)", self.extensions)
         if found is None:
             return 15
