@@ -236,6 +236,7 @@ class WebSocketService(Service):
             access_log=access_log,
             reactor=reactor,
             keepalive_timeout=lambda: self.connections.settings.keepalive_timeout,
+            limits=self.connections.counters.limits,
         )
         self.frontend = FrontendFactory(
             find=self.endpoints.find,

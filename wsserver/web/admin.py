@@ -136,6 +136,7 @@ def make_admin_frontend(  # noqa: PLR0917 (called once)
         access_log=factory.access_log,
         reactor=reactor,
         keepalive_timeout=lambda: factory.settings.keepalive_timeout,
+        limits=factory.counters.limits,
     )
     return FrontendFactory(
         find=lambda path, query: _NO_WEBSOCKET,  # noqa: ARG005

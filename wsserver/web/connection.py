@@ -64,6 +64,7 @@ class HTTPServer:
         reactor: the reactor, for timeouts.
         keepalive_timeout: returns the seconds for which a connection may be idle between two requests; a reload may
             change them.
+        limits: counts the connections that were closed after this time, as `keepalive_timeout`.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class HTTPServer:
         access_log: AccessLog,
         reactor: IReactorTime,
         keepalive_timeout: Callable[[], float],
+        limits: dict[str, int],
     ) -> None:
         self.api = api
         self.paths = paths
@@ -84,6 +86,7 @@ class HTTPServer:
         self.access_log = access_log
         self.reactor: Any = reactor
         self.keepalive_timeout = keepalive_timeout
+        self.limits = limits
 
     def connection(self, frontend: Frontend) -> "HTTPConnection":
         """
@@ -311,6 +314,7 @@ class HTTPConnection:
         if left > 0:
             self._timer = self._server.reactor.callLater(left, self._check_idle)
             return
+        self._server.limits["keepalive_timeout"] += 1
         _log.info("idle connection closed peer={peer}", peer=self._peer)
         self.loseConnection()
 

@@ -51,6 +51,7 @@ _log = Logger(namespace="wsserver.connection")
 _LIMITS = {
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "max_request_head",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "max_request_body",
+    HTTPStatus.REQUEST_TIMEOUT: "open_timeout",
 }
 """Status of a refusal -> the name of the limit that the request exceeds, for the counters."""
 
@@ -525,6 +526,7 @@ class Frontend(IdentifiedConnection):
         limit = show_duration(self._factory.open_timeout)
         if getattr(self.transport, "handshaking", False):
             # The server cannot send a response before the TLS handshake is finished.
+            self._factory.counters.limits["open_timeout"] += 1
             self.transport.abort_handshake(f"not finished within {limit}")
             return
         reason = f"no complete request within {limit} (server option --open-timeout)"

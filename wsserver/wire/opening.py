@@ -266,6 +266,7 @@ class OpeningHandshake(AutobahnConnection):
     def onOpenHandshakeTimeout(self) -> None:
         """Refuse the handshake with 503: the result of `onConnect` did not arrive within the deadline."""
         self.openHandshakeTimeoutCall = None
+        self.factory.counters.limits["open_timeout"] += 1
         self.failHandshake(
             f"the server did not decide within {show_duration(self.openHandshakeTimeout)}",
             HTTPStatus.SERVICE_UNAVAILABLE,

@@ -347,6 +347,7 @@ class ServerProtocol(SlowPath, OpeningHandshake):
             # The pong may be among the messages that the server delays.
             self.autoPingTimeoutCall = self.factory.deadlines.call_later(self.autoPingTimeout, self.onAutoPingTimeout)
             return
+        self.factory.counters.limits["ping_timeout"] += 1
         self.wasNotCleanReason = f"no pong within {show_duration(self.autoPingTimeout)}"
         self.fail(CloseCode.INTERNAL_ERROR, self.wasNotCleanReason)
         self.dropConnection()

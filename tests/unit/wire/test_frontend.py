@@ -149,6 +149,7 @@ class RequestTests:
         assert not client.transport.lost
         server.clock.advance(2)
         assert client.transport.lost
+        assert server.service.connections.counters.limits == {"keepalive_timeout": 1}
         server.clock.advance(60)
         assert server.clock.getDelayedCalls() == []
 
@@ -180,10 +181,8 @@ class SlowResponseTests:
         clock, cross_origin = self.server.clock, CrossOrigin(lambda: frontend._factory.policy, ())
         access_log = frontend._factory.access_log
         pages = PageSite(self.slow, clock, cross_origin, access_log)
-        http = HTTPServer(
-            None, {}, pages, cross_origin, access_log=access_log, reactor=clock, keepalive_timeout=lambda: 75.0
-        )
-        return http.connection(frontend)
+        rest = {"access_log": access_log, "reactor": clock, "keepalive_timeout": lambda: 75.0, "limits": {}}
+        return HTTPServer(None, {}, pages, cross_origin, **rest).connection(frontend)
 
     def finish(self):
         self.slow.request.write(b"done")
@@ -477,6 +476,7 @@ class RefusalTests:
         ((status, body),) = responses(client)
         assert status == 408
         assert b"within 10s" in body
+        assert server.service.connections.counters.limits == {"open_timeout": 1}
 
     def test_answers_408_to_an_incomplete_second_request(self):
         """The deadline of a later request starts with its first byte."""

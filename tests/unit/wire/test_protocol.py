@@ -254,6 +254,7 @@ class DeferredHandshakeTests:
         assert b"\r\nRetry-After: 1\r\n" in response
         DeferredAnswer.answer.callback(None)
         assert client.transport.written == b"503 Service Unavailable\nthe server did not decide within 10s\n"
+        assert server.service.connections.counters.limits == {"open_timeout": 1}
 
     def test_a_second_request_is_parsed_as_a_frame_and_closed_with_1002(self):
         """The client sends it while the first request is pending."""
@@ -535,6 +536,7 @@ class DeadlineTests:
         assert not client.transport.lost
         server.clock.advance(0.2)
         assert client.close_frame() == (1011, "no pong within 10s")
+        assert server.service.connections.counters.limits == {"ping_timeout": 1}
         assert client.transport.lost
         assert recorded[-1][:3] == ("close", False, 1006)
         assert [(event["code"], event["by"]) for event in close_events(log)] == [(1011, "server")]

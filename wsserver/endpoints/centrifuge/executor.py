@@ -352,6 +352,7 @@ class Executor(CentrifugeOutput):
         return True
 
     def _pong_timed_out(self) -> None:
+        self.factory.counters.limits["ping_timeout"] += 1
         self.disconnect(NO_PONG)
         # The client is most likely gone, so the server does not wait for its answer.
         self.abandon()

@@ -818,6 +818,7 @@ class PingTests:
         assert client.receive() == [{}]
         server.clock.advance(10.1)
         assert client.closed() == (3012, "no pong")
+        assert server.service.connections.counters.limits == {"ping_timeout": 1}
 
     def test_closes_with_3501_on_a_pong_without_a_ping(self, server):
         client = Client(server).connected()
