@@ -76,11 +76,11 @@ async def read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
     return int(lines[0].split(" ")[1]), {name.lower(): value.strip() for name, _, value in pairs}
 
 
-async def get(port: int, path: str) -> int:
-    """Get a page; return the status, or 0 without a response."""
+async def get(port: int, path: str, patience: float = 2.0) -> int:
+    """Get a page; return the status, or 0 without a response within `patience` seconds."""
     writer = None
     try:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(patience):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
             return (await read_head(reader))[0]

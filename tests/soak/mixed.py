@@ -173,7 +173,7 @@ class Mixed:
                 await asyncio.sleep(self.shape.pause)
 
     async def _fetch(self, path: str) -> None:
-        status = await get(self.port, path)
+        status = await get(self.port, path, TIMEOUT)
         if status != (404 if path == "/no-such-page" else 200):
             raise AssertionError(f"GET {path}: {status}")
         self.counts["pages"] += 1
