@@ -295,8 +295,8 @@ class Authorizer:
         """
         if identity.may(channel, Right.LISTEN):
             return None
-        # Without --channel-allow, channels are open to everyone on a loopback-only server. With a subscribe hook, the
-        # backend decides about them.
+        # Without --channel-allow, channels are open to everyone if only this machine can reach the server. With a
+        # subscribe hook, the backend decides about them.
         refusal = self.access.refuse(channel, identity.user, host, has_hook="subscribe" in self._hook_events)
         if refusal is None:
             return None

@@ -69,13 +69,13 @@ def decide_catch_all(settings: Settings, *, loopback_only: bool) -> CatchAll:
     """
     Decide whether unknown WebSocket paths answer commands.
 
-    With `--catch-all auto`, they answer commands on a developer's machine: if the server listens on loopback only, and
-    no option shows that the server is meant to serve channels. On a server with channels, a client with a misspelled
-    path is refused, because it would wait for publications forever.
+    With `--catch-all auto`, they answer commands on a developer's machine: if only it can reach the server, and
+    no option shows that the server is meant to serve channels. On a server with channels, a misspelled path is refused,
+    because its client would wait for publications forever.
 
     Args:
         settings: the server's options.
-        loopback_only: whether every listener is reachable from this machine only.
+        loopback_only: whether only this machine can reach the server.
 
     Returns:
         The decision and its reason.

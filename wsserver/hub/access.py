@@ -38,7 +38,7 @@ class Access:
     rules: Rules
     """The rules of the channels, which --channel-allow and `[[channel]]` tables define."""
     loopback_only: bool
-    """Whether the server listens on loopback addresses only, so that only clients on this machine reach it."""
+    """Whether only this machine can reach the server: it listens on loopback only, and has no trusted proxy."""
 
     @property
     def closed(self) -> bool:
@@ -49,8 +49,8 @@ class Access:
         """
         Check whether a client may subscribe to a channel.
 
-        If no option opens or closes the channel, there are two cases. If the server listens on loopback addresses only,
-        the client used a loopback host name, such as localhost, without a proxy, and there is no subscribe hook, the
+        If no option opens or closes the channel, there are two cases. If only this machine can reach the server, the
+        client used a loopback host name, such as localhost, without a proxy, and there is no subscribe hook, the
         channel is allowed. Otherwise, it is not.
 
         Args:
