@@ -80,7 +80,8 @@ def test_a_client_that_does_not_read_for_a_while_decodes_what_follows(start_serv
     assert sdk.publications(1) == [value(0)]
     rng = random.Random(1)
     sent = [value(0)]
-    blocked = sdk.order("block", seconds=1)
+    # Longer than publishing takes, also on a busy machine.
+    blocked = sdk.order("block", seconds=2)
     for number in range(1, 60):
         sent.append(value(number, rng.randbytes(80_000).hex() if number % 3 else ""))
         publish(server, sent[-1])
