@@ -4,6 +4,8 @@ Renewal of TLS certificates: notice that the files of a listener have changed, a
 Programs such as certbot replace the certificate and the private key one after the other, or switch symbolic links.
 Until the new files are complete and belong together, the listener keeps the certificate that it has. Connections that
 are open keep theirs.
+
+After a start as root, the process may not be permitted to look at the files any more. Such files count as unchanged.
 """
 
 import json
@@ -18,7 +20,7 @@ from twisted.logger import Logger
 
 from wsserver.errors import WsserverError
 from wsserver.logging import LINE
-from wsserver.wire.handed_files import load_or_use_handed
+from wsserver.wire.handed_files import FileStates, load_and_record, load_or_use_handed
 from wsserver.wire.tls_server import ConnectionCreator
 
 __all__ = ["INTERVAL", "PATIENCE", "CertificateSource", "CertificateWatch", "Loaded"]
@@ -30,8 +32,6 @@ INTERVAL = 0.5
 
 PATIENCE = 5.0
 """Seconds for which changed files may be unusable before a warning is logged: a program may still write them."""
-
-_Fingerprint = tuple[tuple[str, tuple[int, ...] | None], ...]
 
 
 class Loaded(NamedTuple):
@@ -57,14 +57,18 @@ class CertificateSource:
 
     def __init__(self, name: str, files: Callable[[], Iterable[str]], load: Callable[[], Loaded]) -> None:
         self.name, self.files, self.load = name, files, load
-        self.state = self._fingerprint()
-        """The state of the files that the certificates in use were read from."""
-        self._seen = self.state
-        """Their state when they were last looked at."""
+        self.states: FileStates = {}
+        """The states of the files that the certificates in use were read from."""
+        self.states = self._find_states()
+        loaded, (self.contents, states) = load_or_use_handed(load)
+        """The contents of these files."""
+        # Those that were handed over may be older: the next look then reports why the new files were not used.
+        self.states = self._known(states) or self.states
+        self._seen = self._find_states()
+        """The states of the files when they were last looked at."""
         self._problem: tuple[str, float] | None = None
         """Why the changed files cannot be used, and since when; None if they can."""
         self._is_reported = False
-        loaded = load_or_use_handed(load)
         self.expires = loaded.expires
         """When the first of the certificates in use expires."""
         self.creator = ConnectionCreator(loaded.context)
@@ -72,12 +76,13 @@ class CertificateSource:
 
     def is_current(self) -> bool:
         """Return whether the files are those that the certificates in use were read from."""
-        return self._fingerprint() == self.state
+        return self._find_states() == self.states
 
     def take(self, other: "CertificateSource") -> None:
         """Use the files of another source, and the certificates that it has read from them."""
-        self.name, self.files, self.load, self.state = other.name, other.files, other.load, other.state
-        self._seen, self._problem, self._is_reported = self.state, None, False
+        self.name, self.files, self.load = other.name, other.files, other.load
+        self.states, self.contents = other.states, other.contents
+        self._seen, self._problem, self._is_reported = self.states, None, False
         self.creator.context, self.expires = other.creator.context, other.expires
 
     def check(self, now: float) -> None:
@@ -87,20 +92,20 @@ class CertificateSource:
         Args:
             now: the time, in seconds of any clock.
         """
-        found, before = self._fingerprint(), self._seen
+        found, before = self._find_states(), self._seen
         self._seen = found
-        if found == self.state:
+        if found == self.states:
             self._problem = None
             return
         if found != before:
             # A program may be writing them.
             return
         try:
-            loaded = self.load()
+            loaded, self.contents = load_and_record(self.load)
         except WsserverError as error:
             self._report(str(error), now)
             return
-        self.state, self._problem, self._is_reported = found, None, False
+        self.states, self._problem, self._is_reported = found, None, False
         self.creator.context, self.expires = loaded.context, loaded.expires
         line = f"certificate renewed file={json.dumps(self.name)} expires={loaded.expires:%Y-%m-%d}"
         _log.info(LINE, line=line, file=self.name, expires=str(loaded.expires))
@@ -113,14 +118,29 @@ class CertificateSource:
             line = f"certificate not renewed file={json.dumps(self.name)} reason={json.dumps(problem)}"
             _log.warn(LINE, line=line, file=self.name, reason=problem)
 
-    def _fingerprint(self) -> _Fingerprint:
-        return tuple((path, _state(path)) for path in self.files())
+    def _find_states(self) -> FileStates:
+        """Return the states of the files; those that this process may not look at have their known states."""
+        found = {path: _state(path, self.states.get(path)) for path in self.files()}
+        # The files of a directory that this process may not list.
+        missing = {path: _state(path, known) for path, known in self.states.items() if path not in found}
+        return found | {path: state for path, state in missing.items() if state is not None}
+
+    def _known(self, states: FileStates) -> FileStates:
+        return {path: states[path] for path in {*self.files(), *self.contents} if path in states}
 
 
-def _state(path: str) -> tuple[int, ...] | None:
-    """Return what changes when a file is written or replaced, or a symbolic link to it is; None if it is missing."""
+def _state(path: str, known: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """
+    Return what changes when a file is written or replaced, or a symbolic link to it is; None if it is missing.
+
+    Args:
+        path: the file.
+        known: what to return if this process is not permitted to look at the file.
+    """
     try:
         found = os.stat(path)
+    except PermissionError:
+        return known
     except (OSError, ValueError):
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -102,8 +102,6 @@ class Supervisor(Service):
         )
         self.when_started = self.group.when_started
         """Fires once every worker has accepted connections."""
-        self._files: dict[str, str] = {}
-        """The contents of the certificate files, which the workers may not be permitted to read."""
         self._collector = Collector(self.group)
         self._restart: RollingRestart | None = None
         self._ticks = LoopingCall(self.group.tick)
@@ -117,7 +115,6 @@ class Supervisor(Service):
             SettingError: other machines can reach the server, and an option is for development only.
         """
         super().privilegedStartService()
-        self._files = dump_files(self._checked.certificates)
         self._checked.privilegedStartService()
         for group, endpoint in zip(self._opener.groups, endpoint_strings(self.settings), strict=True):
             for port in group:
@@ -179,7 +176,6 @@ class Supervisor(Service):
         """Read the settings again, and pass them on to the workers; if they are invalid, change nothing."""
         if reload_options(self._load, self._checked.reload):
             self.settings = self._checked.settings
-            self._files = dump_files(self._checked.certificates)
             self.group.leave_timeout = self.settings.drain_timeout + LEAVE_MARGIN
             self.group.send_all({"type": "reload", "settings": dump(self.settings)})
 
@@ -216,7 +212,7 @@ class Supervisor(Service):
             {
                 "number": worker.number,
                 "settings": dump(self.settings),
-                "files": self._files,
+                **dump_files(self._checked.certificates),
                 "descriptors": descriptors,
                 "reactor": type(self._reactor).__module__,
             }

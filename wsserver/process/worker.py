@@ -10,7 +10,7 @@ import signal
 import socket
 from collections.abc import Mapping
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
@@ -68,21 +68,29 @@ def run(first: Message, sock: socket.socket) -> None:
     collect_rarely()
     keep_freed()
     use_monotonic_clock(reactor)
-    settings = load(first["settings"])
+    try:
+        settings = load(first["settings"])
+    except WsserverError as error:
+        # After an upgrade, the supervisor is of another version.
+        _fail(sock, error)
     log = PipeLog(reactor, 1)
     # The files and the rotation are those of the supervisor.
     observer = logging.make_observer(log, log_settings(settings), reactor, first["number"])  # type: ignore[arg-type]
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
     sockets = InheritedSockets(reactor, first["descriptors"], first["number"] - 1)
     try:
-        with handed(load_files(first["files"])):
+        with handed(load_files(first)):
             service = WorkerService(settings, reactor, inherited=sockets)
         WorkerProcess(service, sockets, first["number"], reactor).start(sock)
     except WsserverError as error:
-        write_last(sock, {"type": "failed", "reason": str(error)})
-        raise SystemExit(1) from None
+        _fail(sock, error)
     reactor.run(installSignalHandlers=False)
     log.close()
+
+
+def _fail(sock: socket.socket, error: WsserverError) -> NoReturn:
+    write_last(sock, {"type": "failed", "reason": str(error)})
+    raise SystemExit(1)
 
 
 class WorkerService(WebSocketService):

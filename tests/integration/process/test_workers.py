@@ -1,15 +1,20 @@
 """Servers with several worker processes: supervision, restarts and the end."""
 
+import fcntl
 import json
 import os
 import pwd
 import re
 import resource
 import signal
+import socket
 import ssl
+import struct
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from cent import Client, PublishRequest
@@ -87,6 +92,17 @@ def serve_tls(server, authority, files):
 
     wait_until(have_served, "each worker has served the certificate")
 
+
+REACTOR = "twisted.internet.epollreactor" if sys.platform == "linux" else "twisted.internet.selectreactor"
+
+WORKER = """
+import os, sys
+from wsserver.process.__main__ import main
+for passed, number in zip(sys.argv[1:], (3, 4)):
+    os.dup2(int(passed), number)
+    os.close(int(passed))
+main()
+"""
 
 PLUGIN = """
 import sys
@@ -232,6 +248,51 @@ class RestartTests:
         assert len(server.started(1)) == 2
 
 
+class UpgradeTests:
+    """A worker of this version under a supervisor of another one, as after SIGUSR2."""
+
+    def start(self, settings):
+        """Start a worker as an older supervisor does; return its first message that is no beat, and its output."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs, socket.create_server(("127.0.0.1", 0)) as listener:
+            first = {"number": 1, "settings": settings, "descriptors": [[4]], "reactor": REACTOR}
+            data = json.dumps(first).encode()
+            ours.sendall(struct.pack("!I", len(data)) + data)
+            # Numbers that are not in use when the worker's own numbers are set.
+            passed = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD, 10) for one in (theirs, listener)]
+            theirs.close()
+            worker = subprocess.Popen(
+                [sys.executable, "-c", WORKER, *map(str, passed)],
+                pass_fds=passed,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for descriptor in passed:
+                os.close(descriptor)
+            message = next(one for one in self.read(ours) if one["type"] != "beat")
+        # The worker stops, because its channel has ended.
+        return message, worker.communicate(timeout=TIMEOUT)[0]
+
+    def read(self, channel):
+        channel.settimeout(TIMEOUT)
+        with channel.makefile("rb") as file:
+            while size := file.read(4):
+                yield json.loads(file.read(struct.unpack("!I", size)[0]))
+
+    def test_serves_without_the_files_and_despite_an_option_that_was_removed(self):
+        message, output = self.start({"removed_option": "1"})
+        assert message["type"] == "serving"
+        assert "options ignored that this version does not have names=--removed-option" in output
+        assert "Traceback" not in output
+
+    def test_tells_the_supervisor_which_option_it_refuses(self):
+        message, output = self.start({"port": "old"})
+        assert message["type"] == "failed"
+        assert message["reason"].startswith("port: expected")
+        assert "Traceback" not in output
+
+
 class StopTests:
     """The end of all workers."""
 
@@ -354,24 +415,40 @@ class ListenTests:
         serve_tls(server, authority, renewed)
 
     def test_workers_of_another_user_use_a_key_that_only_root_can_read(self, start, tmp_path):
-        """If the tests do not run as root, the user stays the same."""
+        """
+        Those that start after SIGHUP, too: the supervisor is that user now.
+
+        If the tests do not run as root, the user stays the same.
+        """
         user = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         group = str(pwd.getpwnam(user).pw_gid)
         authority = make_authority(tmp_path)
-        files = authority.issue(tmp_path / "pki")
-        files.privkey.chmod(0o600)
-        files.privkey.parent.chmod(0o700)
         (tmp_path / "stage").mkdir()
         twistd = [str(TWISTD), "-n", "--pidfile=", "--uid", user, "--gid", group, "wsserver", "--port", "0"]
-        server = start(
-            *("--tls-cert", str(files.fullchain), "--tls-key", str(files.privkey)),
-            command=searchable(twistd, tmp_path / "stage"),
-        )
-        assert {os.stat(f"/proc/{server.pid(number)}").st_uid for number in (1, 2)} == {pwd.getpwnam(user).pw_uid}
-        serve_tls(server, authority, files)
-        os.kill(server.pid(1), signal.SIGKILL)
-        wait_until(lambda: server.read_log().count("worker accepts connections worker=1") == 2, "a new worker")
-        serve_tls(server, authority, files)
+        with tempfile.TemporaryDirectory() as name:
+            directory = Path(name)
+            directory.chmod(0o755)
+            files = authority.issue(directory)
+            files.privkey.chmod(0o600)
+            server = start(
+                *("--tls-cert", str(files.fullchain), "--tls-key", str(files.privkey)),
+                command=searchable(twistd, tmp_path / "stage"),
+            )
+            assert {os.stat(f"/proc/{server.pid(number)}").st_uid for number in (1, 2)} == {pwd.getpwnam(user).pw_uid}
+            serve_tls(server, authority, files)
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: "options reloaded" in server.read_log(), "the reload")
+            os.kill(server.pid(1), signal.SIGKILL)
+            wait_until(lambda: server.read_log().count("worker accepts connections worker=1") == 2, "a new worker")
+            serve_tls(server, authority, files)
+            # As certbot's directories are.
+            directory.chmod(0o700)
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: server.read_log().count("options reloaded") == 2, "the second reload")
+            server.process.send_signal(signal.SIGUSR2)
+            wait_until(lambda: "all workers are restarted" in server.read_log(), "the restart")
+            serve_tls(server, authority, files)
+            assert "not renewed" not in server.read_log()
 
     def test_relative_paths_start_from_the_directory_in_which_twistd_was_started(self, start, tmp_path):
         """Also after SIGHUP, and when a certificate is read again."""

@@ -2,7 +2,10 @@
 
 import contextlib
 import os
+import pwd
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 from OpenSSL import SSL
@@ -10,8 +13,10 @@ from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 
 from wsserver.config.settings import Settings
+from wsserver.errors import SettingError
 from wsserver.listening.ports import make_listeners
 from wsserver.listening.renewal import INTERVAL, PATIENCE, CertificateWatch
+from wsserver.wire.handed_files import Files, handed
 
 
 @pytest.fixture
@@ -29,6 +34,28 @@ def live(tmp_path, authority):
     live.mkdir()
     issue(live, authority, 1)
     return live
+
+
+@pytest.fixture
+def searchable():
+    """Return a directory that all users may search."""
+    with tempfile.TemporaryDirectory() as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
+
+
+@contextlib.contextmanager
+def closed(directory, mode):
+    """Change the mode of a directory, and become another user than the superuser, until the block ends."""
+    before, user = directory.stat().st_mode, os.geteuid()
+    directory.chmod(mode)
+    if user == 0:
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        directory.chmod(before)
 
 
 def issue(live, authority, number, kind="ECDSA"):
@@ -171,6 +198,28 @@ class RenewalTests:
         watched.wait(1)
         assert watched.serial() != before
 
+    @pytest.mark.parametrize(
+        ("kind", "name", "mode"), [("pair", "", 0), ("tls", "", 0), ("tls", "live", 0), ("tls", "live", 0o111)]
+    )
+    def test_files_that_the_process_may_not_look_at_any_more_count_as_unchanged(
+        self, searchable, authority, log, kind, name, mode
+    ):
+        """It has started as root, and is another user now; only root may search certbot's directories."""
+        live = searchable / "live"
+        live.mkdir()
+        issue(live, authority, 1)
+        cert, key = str(live / "fullchain.pem"), str(live / "privkey.pem")
+        watched = Watched(**{"tls_cert": cert, "tls_key": key} if kind == "pair" else {"listen": (f"tls:{live}:0",)})
+        before = watched.serial()
+        with closed(searchable / name, mode):
+            watched.wait(60)
+            assert watched.source.is_current()
+        watched.wait(60)
+        assert (watched.serial(), log) == (before, [])
+        issue(live, authority, 2)
+        watched.wait(1)
+        assert watched.serial() != before
+
     def test_stops_with_the_server(self, watched):
         watched.watch.stop()
         assert watched.clock.getDelayedCalls() == []
@@ -179,3 +228,62 @@ class RenewalTests:
         clock = Clock()
         CertificateWatch([], clock).start()
         assert clock.getDelayedCalls() == []
+
+
+class HandedTests:
+    """A worker that may not read the files uses those that the supervisor has read."""
+
+    @pytest.fixture
+    def files(self, watched):
+        """Return the files as the supervisor has read them."""
+        return Files(watched.source.contents, watched.source.states)
+
+    def start(self, live, files):
+        with handed(files):
+            return Watched(tls_cert=str(live / "fullchain.pem"), tls_key=str(live / "privkey.pem"))
+
+    def test_reports_a_renewal_that_was_before_its_start(self, watched, live, authority, log, files):
+        issue(live, authority, 2)
+        (live / "privkey.pem").unlink()
+        worker = self.start(live, files)
+        assert worker.serial() == watched.serial()
+        worker.wait(60)
+        assert [line.partition(" file=")[0] for line in log] == ["certificate not renewed"]
+        issue(live, authority, 3)
+        worker.wait(1)
+        assert worker.serial() != watched.serial()
+
+    def test_reports_nothing_if_the_files_have_not_changed(self, watched, live, log, files):
+        # Stands for a directory that the worker may not search.
+        moved = live.with_name("moved")
+        live.rename(moved)
+        live.touch()
+        with pytest.raises(SettingError):
+            Watched(tls_cert=str(live / "fullchain.pem"), tls_key=str(live / "privkey.pem"))
+        worker = self.start(live, files)
+        live.unlink()
+        moved.rename(live)
+        worker.wait(60)
+        assert (worker.serial(), log) == (watched.serial(), [])
+        assert worker.source.is_current()
+
+    def test_uses_the_contents_of_a_supervisor_that_sends_no_states(self, watched, live, log, files):
+        (live / "privkey.pem").unlink()
+        worker = self.start(live, Files(files.contents))
+        worker.wait(60)
+        assert (worker.serial(), log) == (watched.serial(), [])
+
+    def test_hands_on_the_pair_that_it_uses(self, live, authority, files):
+        issue(live, authority, 2)
+        (live / "privkey.pem").unlink()
+        source = self.start(live, files).source
+        assert (source.contents, source.states) == files
+
+    def test_hands_over_the_renewed_pair_after_a_renewal(self, watched, live, authority, files):
+        own = issue(live, authority, 2)
+        watched.wait(1)
+        assert watched.source.contents == {
+            str(live / "fullchain.pem"): own.fullchain.read_bytes(),
+            str(live / "privkey.pem"): own.privkey.read_bytes(),
+        }
+        assert watched.source.states != files.states

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wsserver.errors import SettingError
-from wsserver.wire.handed_files import find_files, handed, load_or_use_handed, read_all, read_file
+from wsserver.wire.handed_files import Files, find_files, handed, load_and_record, load_or_use_handed, read_file
 
 
 def load(*paths):
@@ -29,14 +29,15 @@ def certificate(tmp_path):
 
 class LoadTests:
     def test_reads_the_files_themselves_if_all_can_be_read(self, certificate):
-        with handed({str(certificate): b"old"}):
-            assert load_or_use_handed(load(certificate)) == [b"new"]
+        with handed(Files({str(certificate): b"old"}, {str(certificate): (1,)})):
+            assert load_or_use_handed(load(certificate)) == ([b"new"], Files({str(certificate): b"new"}))
 
     def test_uses_what_was_handed_over_for_all_files_if_one_cannot_be_read(self, certificate, tmp_path):
         """A new certificate does not belong to the old key."""
         key = tmp_path / "key.pem"
-        with handed({str(certificate): b"old", str(key): b"old key"}):
-            assert load_or_use_handed(load(certificate, key)) == [b"old", b"old key"]
+        files = Files({str(certificate): b"old", str(key): b"old key"}, {str(certificate): (1,), str(key): (2,)})
+        with handed(files):
+            assert load_or_use_handed(load(certificate, key)) == ([b"old", b"old key"], files)
 
     def test_lists_the_files_of_a_directory_that_were_handed_over(self, tmp_path):
         contents = {str(tmp_path / "a" / name): b"x" for name in ("2.pem", "1.pem")}
@@ -44,8 +45,8 @@ class LoadTests:
         def find():
             return find_files(str(tmp_path / "a")) or load(tmp_path / "missing")()
 
-        with handed({**contents, "/other/3.pem": b"x"}):
-            assert load_or_use_handed(find) == sorted(contents)
+        with handed(Files({**contents, "/other/3.pem": b"x"})):
+            assert load_or_use_handed(find)[0] == sorted(contents)
 
     def test_fails_if_nothing_was_handed_over(self, tmp_path):
         with pytest.raises(SettingError, match="No such file"):
@@ -53,14 +54,18 @@ class LoadTests:
 
     def test_fails_after_the_block(self, tmp_path):
         key = tmp_path / "key.pem"
-        with handed({str(key): b"old"}):
+        with handed(Files({str(key): b"old"})):
             pass
         with pytest.raises(SettingError):
             load_or_use_handed(load(key))
 
 
-def test_read_all_leaves_out_files_that_cannot_be_read(certificate, tmp_path):
-    assert read_all([str(certificate), str(tmp_path / "missing")], 2) == {str(certificate): b"ne"}
+def test_records_the_contents_that_a_call_has_read_but_not_those_that_are_read_later(certificate, tmp_path):
+    loaded, contents = load_and_record(load(certificate))
+    other = tmp_path / "other"
+    other.write_bytes(b"other")
+    read_file(str(other), 10)
+    assert (loaded, contents) == ([b"new"], {str(certificate): b"new"})
 
 
 def test_find_files_returns_the_pem_files_of_a_directory_and_its_subdirectories(certificate, tmp_path):
