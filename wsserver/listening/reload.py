@@ -27,6 +27,7 @@ from wsserver.web.centrifuge_http import CentrifugeHTTP
 from wsserver.web.cors import CrossOrigin
 from wsserver.web.sse import SSE
 from wsserver.wire.frontend import FrontendFactory
+from wsserver.wire.handed_files import Files, handed
 from wsserver.wire.protocol import ServerFactory
 
 if TYPE_CHECKING:
@@ -86,12 +87,20 @@ class Reload:
         self._certificates = self._read_certificates(running)
 
     def _read_certificates(self, running: Settings) -> list[CertificateSource | None]:
-        """Read changed files only: after a start as root, the process may not be able to read private keys again."""
+        """
+        Read the files if any has changed; return None for each listener if not.
+
+        After a start as root, the process may not be able to read private keys again: unchanged files need not be read.
+        """
         used, new = self._parts.listeners, self.settings
         is_same = (running.tls_cert, running.tls_key) == (new.tls_cert, new.tls_key)
         if is_same and all(one.certificates is None or one.certificates.is_current() for one in used):
             return [None] * len(used)
-        return [listener.certificates for listener in make_listeners(new, self._parts.reactor)]
+        current = {one.certificates for one in used if one.certificates is not None and one.certificates.is_current()}
+        contents = {path: data for source in current for path, data in source.contents.items()}
+        states = {path: state for source in current for path, state in source.states.items()}
+        with handed(Files(contents, states)):
+            return [listener.certificates for listener in make_listeners(new, self._parts.reactor)]
 
     def apply(self) -> Router:
         """

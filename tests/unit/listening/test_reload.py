@@ -14,7 +14,7 @@ from tokens import signed as sign
 from twisted.internet.address import IPv4Address
 
 from wsserver.config.settings import TABLE, Settings
-from wsserver.errors import SettingError
+from wsserver.errors import ListenError, SettingError
 from wsserver.hub.names import parse_name
 from wsserver.testing import MemoryServer
 
@@ -396,6 +396,28 @@ class CertificateTests:
         with pytest.raises(SettingError, match="--tls-key"):
             server.service.reload(Settings(**tls, reply_prefix="3"))
         assert server.service.settings.reply_prefix == "2"
+
+    def test_a_renewed_certificate_is_used_although_the_unchanged_one_of_another_listener_cannot_be_read(
+        self, authority, tmp_path, monkeypatch
+    ):
+        one, other = authority.issue(tmp_path / "one"), authority.issue(tmp_path / "other")
+        listen = tuple(f"ssl:0:privateKey={own.privkey}:certKey={own.fullchain}" for own in (one, other))
+        server = start({"listen": listen})
+        sources = server.service.certificates
+        before = [source.creator.context for source in sources], sources[0].contents
+        # The state of a file that this process may not look at; see test_renewal.py.
+        known = sources[0].states
+        one.privkey.unlink()
+        monkeypatch.setattr(sources[0], "_find_states", lambda: known)
+        renewed = authority.issue(tmp_path / "other")
+        assert server.service.reload(Settings(listen=listen)) == ()
+        assert sources[0].contents == before[1]
+        assert sources[1].contents[str(other.privkey)] == renewed.privkey.read_bytes()
+        assert sources[1].creator.context is not before[0][1]
+        # Files that have changed are required.
+        monkeypatch.undo()
+        with pytest.raises(ListenError, match=r"one/privkey\.pem"):
+            server.service.reload(Settings(listen=listen))
 
     def test_cannot_begin_to_serve_tls(self, authority, tmp_path):
         own = authority.issue(tmp_path / "own")
