@@ -1,7 +1,7 @@
 """
 Very many connections: what an idle one costs, and what happens when all connect at once.
 
-    python tests/soak/connections.py [--connections N] [--minutes N] [--out DIR]
+    python tests/soak/connections.py [--connections N] [--minutes N] [--out DIR] [--write-docs]
 
 The server is pinned to one core and the load to the other. The exit code is 1 if a figure is worse than its goal (F6,
 F7 and F15 of the goals that the project has set itself).
@@ -25,6 +25,7 @@ from pathlib import Path
 sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("support", "soak", "../benchmarks")]
 
 from holdings import pss
+from page import write_part
 from pki import make_authority
 from ports import free_port
 from stalls import echo
@@ -218,6 +219,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--connections", type=int, default=10_000, help="number of connections (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=5, help="duration of the idle phase (default: %(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="directory for the report")
+    parser.add_argument("--write-docs", action="store_true", help="rewrite the figures in the docs")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     results = measure(options.connections, options.minutes * 60)
@@ -226,6 +228,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "connections.md").write_text(text)
+    if options.write_docs:
+        write_part("connections", text)
     for complaint in results.complaints:
         print(f"worse than its goal: {complaint}")
     return 1 if results.complaints else 0

@@ -28,6 +28,7 @@ sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("s
 from curve import curve
 from holdings import MAX_SLOPE, Holdings, Sample, compare, files, pss, slope, take_quiet
 from mixed import SETTINGS
+from page import DOCS, write_part
 from ports import free_port
 from redis_server import RedisServer
 from stopping import stop
@@ -45,8 +46,6 @@ WARM_UP_CYCLES, WARM_UP_SECONDS = 5_000, 20
 
 SETTLING = 0.2
 """Part of the mixed load whose samples do not count for the slope: all subscribers connect then."""
-
-DOCS = HERE.parents[1] / "docs" / "reference"
 
 
 @dataclass
@@ -248,17 +247,9 @@ def main(arguments: Sequence[str]) -> int:
         (options.out / "report.json").write_text(json.dumps(soak.figures, indent=1) + "\n")
         (options.out / "memory.svg").write_text(picture)
     if options.write_docs:
-        write_docs(text, picture)
+        write_part("figures", text)
+        (DOCS / "soak.svg").write_text(picture)
     return 1 if soak.complaints else 0
-
-
-def write_docs(text: str, picture: str) -> None:
-    """Replace the figures between the markers of the page, and the curve."""
-    page = DOCS / "soak.md"
-    begin, end = "<!-- figures -->\n", "<!-- end of figures -->\n"
-    before, rest = page.read_text().split(begin)
-    page.write_text(before + begin + "\n" + text + "\n" + end + rest.split(end)[1])
-    (DOCS / "soak.svg").write_text(picture)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from connections import measure
 from curve import curve
 from cycles import STYLES, Cycles, FailedCycleError
 from holdings import Holdings, Sample, compare, slope
+from page import write_part
 from soak import markdown, run
 
 BASE = Holdings(60_000, 14, 4, {"Frontend": 0, "FrontendFactory": 1})
@@ -41,6 +42,14 @@ def test_reports_what_has_not_returned_to_the_base(now, words):
 
 def test_accepts_a_growth_within_the_bounds():
     assert not compare(BASE, replace(BASE, kib=70_000, objects={"ClientInfo": 900, "FrontendFactory": 1}))
+
+
+def test_rewrites_only_the_named_part_of_the_page(tmp_path):
+    page = tmp_path / "soak.md"
+    page.write_text("one\n<!-- figures -->\nold\n<!-- end of figures -->\ntwo\n")
+    write_part("figures", "new\n", page)
+    write_part("figures", "newer\n", page)
+    assert page.read_text() == "one\n<!-- figures -->\n\nnewer\n\n<!-- end of figures -->\ntwo\n"
 
 
 def test_the_slope_is_in_kib_per_hour():
