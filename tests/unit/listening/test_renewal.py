@@ -10,21 +10,12 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL
 from twisted.internet.task import Clock
-from twisted.logger import formatEvent, globalLogPublisher
 
 from wsserver.config.settings import Settings
 from wsserver.errors import SettingError
 from wsserver.listening.ports import make_listeners
 from wsserver.listening.renewal import INTERVAL, PATIENCE, CertificateWatch
 from wsserver.wire.handed_files import Files, handed
-
-
-@pytest.fixture
-def log():
-    lines = []
-    globalLogPublisher.addObserver(observer := lambda event: lines.append(formatEvent(event)))
-    yield lines
-    globalLogPublisher.removeObserver(observer)
 
 
 @pytest.fixture
@@ -108,13 +99,13 @@ def watched(live):
 class RenewalTests:
     """The files change."""
 
-    def test_uses_the_new_files_once_the_links_are_switched(self, watched, live, authority, log):
+    def test_uses_the_new_files_once_the_links_are_switched(self, watched, live, authority, lines):
         before = watched.serial()
         own = issue(live, authority, 2)
         watched.wait(1)
         assert watched.serial() != before
         expires = f"{own.certificate.not_valid_after_utc:%Y-%m-%d}"
-        assert log == [f'certificate renewed file="{live / "fullchain.pem"}" expires={expires}']
+        assert lines == [f'certificate renewed file="{live / "fullchain.pem"}" expires={expires}']
 
     def test_the_expiry_for_the_metrics_is_that_of_the_certificate_in_use(self, watched, live, authority):
         name, first = str(live / "fullchain.pem"), watched.source.expires
@@ -128,7 +119,7 @@ class RenewalTests:
         assert own.certificate.not_valid_after_utc < first
 
     @pytest.mark.parametrize("first", ["fullchain.pem", "privkey.pem"])
-    def test_keeps_the_old_pair_until_both_files_are_new(self, watched, live, authority, log, first):
+    def test_keeps_the_old_pair_until_both_files_are_new(self, watched, live, authority, lines, first):
         before = watched.serial()
         own = authority.issue(live.parent / "archive2")
         switch(live, first, own.leaf.parent)
@@ -137,7 +128,7 @@ class RenewalTests:
         switch(live, "fullchain.pem" if first == "privkey.pem" else "privkey.pem", own.leaf.parent)
         watched.wait(1)
         assert watched.serial() != before
-        assert [line.partition(" file=")[0] for line in log] == ["certificate renewed"]
+        assert [line.partition(" file=")[0] for line in lines] == ["certificate renewed"]
 
     def test_keeps_the_old_pair_while_a_file_is_written(self, watched, live, authority):
         before, own = watched.serial(), authority.issue(live.parent / "archive2")
@@ -152,27 +143,27 @@ class RenewalTests:
         watched.wait(1)
         assert watched.serial() != before
 
-    def test_warns_once_if_the_files_stay_unusable(self, watched, live, log):
+    def test_warns_once_if_the_files_stay_unusable(self, watched, live, lines):
         (live / "privkey.pem").unlink()
         watched.wait(PATIENCE)
-        assert log == []
+        assert lines == []
         watched.wait(60)
         reason = f"--tls-key: cannot read '{live / 'privkey.pem'}': No such file or directory"
-        assert log == [f'certificate not renewed file="{live / "fullchain.pem"}" reason="{reason}"']
+        assert lines == [f'certificate not renewed file="{live / "fullchain.pem"}" reason="{reason}"']
 
-    def test_does_nothing_if_the_old_files_come_back(self, watched, live, authority, log):
+    def test_does_nothing_if_the_old_files_come_back(self, watched, live, authority, lines):
         before = watched.serial()
         moved = live / "moved"
         os.rename(live / "privkey.pem", moved)
         watched.wait(2)
         os.rename(moved, live / "privkey.pem")
         watched.wait(60)
-        assert (watched.serial(), log) == (before, [])
+        assert (watched.serial(), lines) == (before, [])
 
-    def test_logs_nothing_while_the_files_do_not_change(self, watched, log):
+    def test_logs_nothing_while_the_files_do_not_change(self, watched, lines):
         before = watched.serial()
         watched.wait(60)
-        assert (watched.serial(), log) == (before, [])
+        assert (watched.serial(), lines) == (before, [])
 
     @pytest.mark.parametrize("kind", ["ssl", "tls", "one file"])
     def test_every_kind_of_tls_listener_is_renewed(self, live, authority, kind):
@@ -202,7 +193,7 @@ class RenewalTests:
         ("kind", "name", "mode"), [("pair", "", 0), ("tls", "", 0), ("tls", "live", 0), ("tls", "live", 0o111)]
     )
     def test_files_that_the_process_may_not_look_at_any_more_count_as_unchanged(
-        self, searchable, authority, log, kind, name, mode
+        self, searchable, authority, lines, kind, name, mode
     ):
         """It has started as root, and is another user now; only root may search certbot's directories."""
         live = searchable / "live"
@@ -215,7 +206,7 @@ class RenewalTests:
             watched.wait(60)
             assert watched.source.is_current()
         watched.wait(60)
-        assert (watched.serial(), log) == (before, [])
+        assert (watched.serial(), lines) == (before, [])
         issue(live, authority, 2)
         watched.wait(1)
         assert watched.serial() != before
@@ -242,18 +233,18 @@ class HandedTests:
         with handed(files):
             return Watched(tls_cert=str(live / "fullchain.pem"), tls_key=str(live / "privkey.pem"))
 
-    def test_reports_a_renewal_that_was_before_its_start(self, watched, live, authority, log, files):
+    def test_reports_a_renewal_that_was_before_its_start(self, watched, live, authority, lines, files):
         issue(live, authority, 2)
         (live / "privkey.pem").unlink()
         worker = self.start(live, files)
         assert worker.serial() == watched.serial()
         worker.wait(60)
-        assert [line.partition(" file=")[0] for line in log] == ["certificate not renewed"]
+        assert [line.partition(" file=")[0] for line in lines] == ["certificate not renewed"]
         issue(live, authority, 3)
         worker.wait(1)
         assert worker.serial() != watched.serial()
 
-    def test_reports_nothing_if_the_files_have_not_changed(self, watched, live, log, files):
+    def test_reports_nothing_if_the_files_have_not_changed(self, watched, live, lines, files):
         # Stands for a directory that the worker may not search.
         moved = live.with_name("moved")
         live.rename(moved)
@@ -264,14 +255,14 @@ class HandedTests:
         live.unlink()
         moved.rename(live)
         worker.wait(60)
-        assert (worker.serial(), log) == (watched.serial(), [])
+        assert (worker.serial(), lines) == (watched.serial(), [])
         assert worker.source.is_current()
 
-    def test_uses_the_contents_of_a_supervisor_that_sends_no_states(self, watched, live, log, files):
+    def test_uses_the_contents_of_a_supervisor_that_sends_no_states(self, watched, live, lines, files):
         (live / "privkey.pem").unlink()
         worker = self.start(live, Files(files.contents))
         worker.wait(60)
-        assert (worker.serial(), log) == (watched.serial(), [])
+        assert (worker.serial(), lines) == (watched.serial(), [])
 
     def test_hands_on_the_pair_that_it_uses(self, live, authority, files):
         issue(live, authority, 2)

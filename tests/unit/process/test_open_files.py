@@ -3,7 +3,6 @@
 import resource
 
 import pytest
-from twisted.logger import formatEvent, globalLogPublisher
 
 from wsserver.process.open_files import raise_limit
 
@@ -34,29 +33,21 @@ def limits(monkeypatch):
     return limits
 
 
-@pytest.fixture
-def log():
-    lines = []
-    globalLogPublisher.addObserver(observer := lambda event: lines.append(formatEvent(event)))
-    yield lines
-    globalLogPublisher.removeObserver(observer)
-
-
-def test_raises_the_soft_limit_to_the_hard_limit(limits, log):
+def test_raises_the_soft_limit_to_the_hard_limit(limits, lines):
     raise_limit()
     assert limits.now == (524_288, 524_288)
-    assert log == ["limit of open files raised limit=524288 before=1024"]
+    assert lines == ["limit of open files raised limit=524288 before=1024"]
 
 
-def test_logs_nothing_if_the_limits_are_equal(limits, log):
+def test_logs_nothing_if_the_limits_are_equal(limits, lines):
     limits.now = 1024, 1024
     raise_limit()
     assert limits.now == (1024, 1024)
-    assert log == []
+    assert lines == []
 
 
-def test_keeps_the_soft_limit_if_the_system_does_not_permit_the_hard_one(limits, log):
+def test_keeps_the_soft_limit_if_the_system_does_not_permit_the_hard_one(limits, lines):
     limits.is_refused = True
     raise_limit()
     assert limits.now == (1024, 524_288)
-    assert log == []
+    assert lines == []
