@@ -9,6 +9,9 @@ __all__ = ["curve"]
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 320, 64, 16, 60, 40
 
+CHARACTER = 8
+"""Width of a character, in pixels."""
+
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f } .title { font-size: 16px; font-weight: 600 }
 .note { fill: #57606a } .grid { stroke: #d0d7de } .phase { fill: #0969da; opacity: .07 }
@@ -52,6 +55,9 @@ def curve(title: str, samples: Sequence[Sample], phases: Sequence[tuple[str, flo
                 f'<rect class="phase" x="{x(begin):.1f}" y="{TOP}" width="{x(end) - x(begin):.1f}" '
                 f'height="{HEIGHT - TOP - BOTTOM}"/>'
             )
+        if x(end) - x(begin) < CHARACTER * len(name):
+            # It would cover the name of the next phase.
+            continue
         middle = x((begin + end) / 2)
         parts.append(f'<text class="note" x="{middle:.1f}" y="{TOP - 8}" text-anchor="middle">{escape(name)}</text>')
     for part in range(5):

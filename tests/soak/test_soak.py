@@ -52,6 +52,13 @@ def test_rewrites_only_the_named_part_of_the_page(tmp_path):
     assert page.read_text() == "one\n<!-- figures -->\n\nnewer\n\n<!-- end of figures -->\ntwo\n"
 
 
+def test_the_name_of_a_short_phase_is_left_out_of_the_curve():
+    samples = [Sample(at, 60_000, 14) for at in (0.0, 1000.0)]
+    picture = curve("title", samples, [("warm-up", 0, 10), ("mixed load", 10, 1000)])
+    assert "warm-up" not in picture
+    assert "mixed load" in picture
+
+
 def test_the_slope_is_in_kib_per_hour():
     assert slope([Sample(at, 1000 + at // 36, 14) for at in range(0, 3600, 36)]) == pytest.approx(100, rel=0.01)
 
