@@ -10,7 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["GROWTH", "MAX_SLOPE", "MIN_GROWTH", "Holdings", "Sample", "compare", "pss", "slope", "take", "take_quiet"]
+__all__ = [
+    "GROWTH",
+    "MAX_SLOPE",
+    "MIN_GROWTH",
+    "Holdings",
+    "Sample",
+    "compare",
+    "private",
+    "pss",
+    "slope",
+    "take",
+    "take_quiet",
+]
 
 GROWTH, MIN_GROWTH = 0.05, 10 * 1024
 """Maximum growth of the memory: as a part of the memory before, or in KiB; the larger one holds (F8)."""
@@ -35,7 +47,7 @@ class Sample:
     at: float
     """Seconds since the start of the run."""
     kib: int
-    """Pss in KiB: its own memory, and its part of the memory that it shares."""
+    """Private memory in KiB, see `private`."""
     files: int
     """Number of open descriptors."""
 
@@ -57,6 +69,16 @@ def pss(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
+def private(pid: int) -> int:
+    """
+    Return the memory of a process that it shares with no other, in KiB.
+
+    Unlike the proportional set size, it does not change when other programs start or end.
+    """
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean:", "Private_Dirty:")))
+
+
 def files(pid: int) -> int:
     """Return the number of open descriptors of a process."""
     return len(os.listdir(f"/proc/{pid}/fd"))
@@ -69,7 +91,7 @@ def take(pid: int, report: Path) -> Holdings:
         counts = json.loads(connection.makefile().read())
     # The server may not have closed the connection for the report yet.
     time.sleep(0.1)
-    return Holdings(pss(pid), files(pid), counts["timers"], counts["objects"])
+    return Holdings(private(pid), files(pid), counts["timers"], counts["objects"])
 
 
 def take_quiet(pid: int, report: Path, base: Holdings | None = None) -> Holdings:

@@ -26,7 +26,7 @@ from typing import Any
 sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("support", "chaos", "soak")]
 
 from curve import curve
-from holdings import MAX_SLOPE, Holdings, Sample, compare, files, pss, slope, take_quiet
+from holdings import MAX_SLOPE, Holdings, Sample, compare, files, private, slope, take_quiet
 from mixed import SETTINGS
 from page import DOCS, write_part
 from ports import free_port
@@ -67,7 +67,7 @@ class Run:
     def sample(self) -> None:
         """Take samples until `stop` is called."""
         while True:
-            self.samples.append(Sample(self.elapsed(), pss(self.pid), files(self.pid)))
+            self.samples.append(Sample(self.elapsed(), private(self.pid), files(self.pid)))
             if self._stopped.wait(EVERY):
                 return
 
@@ -209,7 +209,7 @@ def markdown(soak: Run) -> str:
     ]
     cycles, mixed = soak.figures["cycles"], soak.figures["mixed load"].get("counts", {})
     lines = [
-        "| the server without clients | memory (Pss) | descriptors | timers | objects |",
+        "| the server without clients | private memory | descriptors | timers | objects |",
         "|---|--:|--:|--:|--:|",
         *rows,
         "",

@@ -1,6 +1,7 @@
 """The arena: good clients work on a server while others attack it, and three figures are measured."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ from threat_server import Lag, ThreatServer
 __all__ = ["KIB", "LIMIT_MEMORY", "LIMIT_P99", "LIMIT_STALL", "Measured", "withstand"]
 
 KIB = 1024
-LIMIT_P99, LIMIT_STALL, LIMIT_MEMORY = 50.0, 100.0, 512.0
-"""Limits: ms until 99 % of the echoes have arrived, ms of the longest turn, KiB for each abusive connection."""
+LIMIT_P99 = 50.0 if os.environ.get("THREATS") == "full" else 100.0
+"""Limit: ms until 99 % of the echoes have arrived; more in the quick set, beside which other tests run."""
+
+LIMIT_STALL, LIMIT_MEMORY = 100.0, 512.0
+"""Limits: ms of the longest turn, KiB for each abusive connection."""
 
 ATTEMPTS = 3
 
