@@ -13,7 +13,7 @@ class WalkthroughTests:
     @pytest.mark.parametrize(
         ("page", "checks"),
         [
-            ("first-five-minutes.md", 5),
+            ("first-five-minutes.md", 8),
             ("push-from-redis.md", 8),
             ("push-from-http.md", 6),
             ("embed-in-twisted.md", 2),
@@ -28,10 +28,10 @@ class WalkthroughTests:
             for block in blocks:
                 walk.follow(block)
 
-    def test_the_commands_of_the_readme_print_what_it_shows(self, tmp_path):
+    def test_the_commands_of_the_readme_print_what_it_shows(self, tmp_path, open_browser_page):
         blocks = [Block("sh", "", "redis-server --port 6379 --bind 127.0.0.1 --save '' &\n")]
         blocks += read_blocks(ROOT / "README.md")
-        assert [block.name for block in blocks if block.kind == "text"] == ["subscriber"]
-        with Walk(tmp_path, lambda: None) as walk:
+        assert [block.name for block in blocks if block.kind == "text"] == ["console", "subscriber"]
+        with Walk(tmp_path, lambda: open_browser_page()[0]) as walk:
             for block in blocks:
                 walk.follow(block)

@@ -81,10 +81,11 @@ class HelpTests:
             # argparse puts the description of the longest names on a line of its own.
             assert re.search(rf"\n    {command}[ \n]", done.output)
 
-    def test_wsserver_without_a_command_prints_its_usage_to_standard_error(self, wsserver):
-        done = wsserver()
-        assert done.status != 0
-        assert "usage: wsserver" in done.errors
+    def test_wsserver_with_options_only_has_the_help_of_the_server(self, wsserver):
+        done = wsserver("--port", "0", "--help")
+        assert (done.status, done.errors) == (0, "")
+        assert done.output.startswith("Usage: wsserver [options]\n")
+        assert "--max-message-size SIZE" in done.output
 
 
 class InvalidOptionTests:

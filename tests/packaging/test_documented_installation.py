@@ -15,6 +15,8 @@ TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
 BLOCKS = sorted(
     {block for page in TUTORIALS for block in re.findall(r"```sh install\n(.*?)```", page.read_text(), re.DOTALL)}
 )
+TIMED = (DOCS / "tutorials" / "first-five-minutes.md").read_text()
+"""A page whose installation tests/browser/test_first_five_minutes.py runs."""
 
 
 @pytest.fixture
@@ -23,7 +25,9 @@ def checkout(tmp_path: Path) -> Path:
     return Path(shutil.copytree(ROOT, tmp_path / "checkout", ignore=LEFT_OUT))
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[-1])
+@pytest.mark.parametrize(
+    "block", [block for block in BLOCKS if block not in TIMED], ids=lambda block: block.splitlines()[-1]
+)
 def test_each_installation_block_of_the_tutorials_installs_both_programs(checkout: Path, block: str):
     command = ["bash", "-ec", block + "wsserver version; twistd wsserver --version"]
     done = subprocess.run(

@@ -25,6 +25,7 @@ NO_MESSAGES = {
     "config/genconfig.py": "comments of a TOML file",
     "testing.py": "errors in tests",
     "cli/centrifugo/toml.py": "TOML",
+    "cli/quickstart.py": "sentences around commands to paste",
 }
 """Modules whose texts are not messages -> what the texts are."""
 

@@ -1,14 +1,18 @@
 """
 Follow a page of the documentation block by block, as a reader would.
 
-    ```sh           a command; if it ends with & or is `make serve`, it keeps running, as in a terminal of its own
+    ```sh           a command; it keeps running, as in a terminal of its own, if it ends with &, or is `make serve` or
+                    `wsserver`
     ```sh install   how to install; skipped here, because tests/packaging/test_documented_installation.py runs it
     ```python FILE  a file to save under this name
     ```js           for the console of a browser on the server's page
     ```text         what the command just above prints; ```json the same, except for the name of the epoch
     ```text send    a message to send from the server's page
     ```text NAME    what is printed next by the browser (`console`), by the last `wsserver subscribe` (`subscriber`), or
-                    what the server's page shows as the last message (`received`)
+                    what the server's page shows as the last message (`received`), or the last paragraphs that the
+                    server has printed (`server`)
+
+The key of the HTTP API that `wsserver` prints differs each time: commands get the one that the server has printed.
 """
 
 import os
@@ -29,7 +33,7 @@ from playwright.sync_api import Page
 from ports import free_port
 from processes import wait_until_ready
 
-__all__ = ["Block", "Walk", "read_blocks"]
+__all__ = ["RECORD_SOCKETS", "WAIT_FOR_SOCKETS", "Block", "Walk", "read_blocks"]
 
 TIMEOUT = 20
 """Maximum seconds to wait for an expected event. Tests do not measure it."""
@@ -65,6 +69,7 @@ class Walk:
         self._page: Page | None = None
         self._console: list[str] = []
         self._subscriber: Path | None = None
+        self._server_output: Path | None = None
         self._printed = ""
         self._stop_server: Callable[[], None] = lambda: None
         self._stack = ExitStack()
@@ -93,7 +98,9 @@ class Walk:
             # In a browser's console, variables stay defined for later commands.
             text = re.sub(r"^const (\w+) =", r"globalThis.\1 =", text, flags=re.MULTILINE)
             self._browser().evaluate(f"async () => {{ {text} }}")
-        elif block.kind == "sh" and text.endswith(("&\n", "serve\n")):
+            # A reader is not as fast as to continue before the connections are open.
+            self._browser().evaluate(WAIT_FOR_SOCKETS)
+        elif block.kind == "sh" and (text.endswith(("&\n", "serve\n")) or text == "wsserver\n"):
             self._start(text)
         elif block.kind == "sh":
             self._run(text)
@@ -116,11 +123,12 @@ class Walk:
         page.locator("#send").click()
 
     def _check(self, block: Block) -> None:
-        expected = _normal(block)
+        expected = _normal(Block(block.kind, block.name, self._at_our_ports(block.text)))
         found = {
             "": lambda: self._printed,
             "console": lambda: "".join(self._console),
             "subscriber": lambda: self._subscriber.read_text("utf-8"),
+            "server": lambda: _paragraphs(self._server_output.read_text("utf-8")),
             # Empty until the first message has arrived.
             "received": lambda: ["", *self._browser().locator("#log .received .payload").all_inner_texts()][-1],
         }[block.name]
@@ -133,11 +141,14 @@ class Walk:
         text = text.replace("make serve", "wsserver serve")
         text = text.replace("8080", str(self._server)).replace("6379", str(self._redis))
         text = text.replace("redis-cli ", f"redis-cli -p {self._redis} ")
+        key = _KEY.search(self._server_output.read_text("utf-8")) if self._server_output else None
+        text = text if key is None else _KEY.sub(key[0], text)
         return re.sub(r"(wsserver (?:publish|subscribe)) ", rf"\1 --url http://127.0.0.1:{self._server} ", text)
 
     def _browser(self) -> Page:
         if self._page is None:
             self._page = self._open_page()
+            self._page.add_init_script(RECORD_SOCKETS)
             self._page.on("console", lambda message: self._console.append(message.text + "\n"))
             self._page.goto(f"http://127.0.0.1:{self._server}/")
         return self._page
@@ -147,6 +158,8 @@ class Walk:
         if is_server:
             self._stop_server()
         number = len(list(self._directory.iterdir()))
+        if text == "wsserver\n" and _answers(self._redis):
+            text = f"WSSERVER_REDIS=redis://127.0.0.1:{self._redis} {text}"
         output, errors = self._directory / f"{number}-output.txt", self._directory / f"{number}-errors.txt"
         with output.open("wb") as out, errors.open("wb") as err:
             process = subprocess.Popen(
@@ -160,7 +173,7 @@ class Walk:
             self._subscriber = output
             self._wait_until(lambda: "subscribed" in errors.read_text(), errors.read_text)
         else:
-            self._stop_server = stop
+            self._stop_server, self._server_output = stop, output
             self._wait_until(lambda: _answers(self._server), lambda: output.read_text() + errors.read_text())
             wait_until_ready(self._server)
 
@@ -173,6 +186,29 @@ class Walk:
                 self._page.wait_for_timeout(20)
             else:
                 time.sleep(0.02)
+
+
+_KEY = re.compile(r"(?<=X-API-Key: )[0-9a-f]{32}")
+
+RECORD_SOCKETS = """
+globalThis.sockets = [];
+globalThis.WebSocket = class extends WebSocket {
+  constructor(...words) { super(...words); sockets.push(this); }
+};
+"""
+
+WAIT_FOR_SOCKETS = """
+async () => {
+  while (sockets.some(each => each.readyState === WebSocket.CONNECTING)) {
+    await new Promise(resolve => setTimeout(resolve, 20));
+  }
+}
+"""
+
+
+def _paragraphs(output: str) -> str:
+    """Return what a server has printed between its log lines."""
+    return re.sub(r"^\d{4}-\d\d-\d\dT.*\n", "", output, flags=re.MULTILINE)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -36,6 +36,7 @@ SENT = frozenset(
     {
         "Bearer {token}",
         "bearer.{token}",
+        "-H 'X-API-Key: {value}' ",
         "{PRIVATE}used:{key}",
         "{user}:{password}@",
         "{scheme}://{credentials}{hosts}/{path}",

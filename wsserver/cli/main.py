@@ -7,6 +7,8 @@ two functions:
 
     add_arguments(parser)   add the command's arguments to its parser
     run(arguments)          run the command with the parsed arguments
+
+Without a command, `wsserver.cli.quickstart` runs the server.
 """
 
 import argparse
@@ -38,6 +40,9 @@ _COMMANDS = {
     "version": "print the version",
 }
 
+_OWN_OPTIONS = ("--help", "--version")
+"""Options of the program itself; all others are those of the server."""
+
 _EXIT_STATUS = (
     "Exit status: 0 for success, 1 for an error, 2 for an invalid command line (1 for serve), 75 for a temporary "
     "failure after which the same command can be retried. Errors are one line on standard error."
@@ -60,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: command and arguments, without the program name; None for the arguments of this process.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or (arguments[0].startswith("--") and arguments[0] not in _OWN_OPTIONS):
+        import_module("wsserver.cli.quickstart").run(arguments)
+        return
     chosen, unknown = _parser(arguments[0] if arguments else "").parse_known_args(arguments)
     if unknown:
         # With the command's own usage line; `parse_args` would print that of the whole program.
@@ -79,7 +87,10 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     """Build the parser, with the arguments of the chosen command only."""
     parser = argparse.ArgumentParser(
         prog="wsserver",
-        description="A WebSocket server with channels, an HTTP API and a browser page.",
+        description=(
+            "A WebSocket server with channels, an HTTP API and a browser page. Without a command, the server starts, "
+            "and prints what to try; options are those of serve."
+        ),
         epilog=_EXIT_STATUS,
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the version and exit")
