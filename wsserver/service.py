@@ -72,6 +72,7 @@ from wsserver.web.methods import Methods
 from wsserver.web.site import PageSite, Probe, Root, describe
 from wsserver.web.sse import SSE
 from wsserver.web.static import read_directory, static_directory
+from wsserver.web.taps import TapPath, refuse_key
 from wsserver.wire.accepting import AcceptGate
 from wsserver.wire.admission import Admission
 from wsserver.wire.forwarded import TrustedProxies
@@ -237,6 +238,7 @@ class WebSocketService(Service):
             reactor=reactor,
             keepalive_timeout=lambda: self.connections.settings.keepalive_timeout,
             limits=self.connections.counters.limits,
+            tap=TapPath(self.connections, refuse_key(api) if is_public else None).answer,
         )
         self.frontend = FrontendFactory(
             find=self.endpoints.find,
@@ -317,6 +319,7 @@ class WebSocketService(Service):
             ((command.name, command.help) for command in commands.values()),
             MEANINGS,
             catch_all=lambda: self.endpoints.catch_all.enabled,
+            tap=lambda: self.connections.taps.enabled,
         )
         pages = {**read_directory(static_directory()), b"server.json": about}
         return Root(
@@ -556,6 +559,8 @@ class WebSocketService(Service):
         self.frontend.policy = Policy.of(self.settings, loopback_only=loopback_only)
         self.authorizer.access = Access(self.hub.rules, loopback_only)
         self.endpoints.catch_all = decide_catch_all(self.settings, loopback_only=loopback_only)
+        tap = self.settings.tap
+        self.connections.taps.enabled = loopback_only if tap == "auto" else tap == "on"
 
     def announce(self) -> None:
         """Log where the server listens, and what is insecure."""

@@ -24,7 +24,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-
 # Values of token parameters and of the Bearer scheme, but not the word TOKEN in messages; any text that begins like a
 # JWT: `eyJ` is `{"` in base64; and the user name and the password in a URL.
 _SECRET = re.compile(
-    r"(?:\b|(?<=%[0-9A-Fa-f]{2}))((?i:(?:access_)?token(?:=|%3D)|bearer[ .]+))(?!TOKEN(?:[\s,;]|$))[^&\s,;'\"]+"
+    r"(?:\b|(?<=%[0-9A-Fa-f]{2}))((?i:(?:(?:access_)?token|tap)(?:=|%3D)|bearer[ .]+))(?!TOKEN(?:[\s,;]|$))[^&\s,;'\"]+"
     r"|\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*"
     # A user and a password in a URL, also percent-encoded. Possessive, or a long run of colons would take seconds.
     r"|(?<=//)(?:[^/?#\s@'\":%]|%(?!3[Aa]|40))*+(?::|%3[Aa])(?:[^/?#\s@'\"%]|%(?!40))*+(?=@|%40)"
@@ -51,7 +51,7 @@ def redact_header(name: str, value: str) -> str:
     if name in ("authorization", "proxy-authorization"):
         scheme, space, _ = value.partition(" ")
         return f"{scheme} [secret]" if space else "[secret]"
-    return "[secret]" if name == "x-api-key" else redact(value)
+    return "[secret]" if name in ("x-api-key", "set-cookie", "wsserver-tap-secret") else redact(value)
 
 
 def quote(text: str, limit: int = 80) -> str:

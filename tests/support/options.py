@@ -89,6 +89,8 @@ DEFAULTS = {
     "token_no_expiry": False,
     "anonymous": False,
     "insecure": False,
+    "tap": "auto",
+    "max_taps": 100,
     "catch_all": "auto",
     "reply_prefix": "",
     "timezone": None,

@@ -339,6 +339,15 @@ class ConnectionSettings:
         metavar="auto|on|off",
         reload=True,
     )
+    tap: str = option(
+        _ENDPOINTS,
+        a_choice("auto", "on", "off"),
+        "auto",
+        "Whether clients may watch the frames of their own connections at /tap/, and callers of the HTTP API those of "
+        "all. auto means on if only this machine can reach the server.",
+        metavar="auto|on|off",
+        reload=True,
+    )
     reply_prefix: str = option(
         _ENDPOINTS,
         a_text,

@@ -95,6 +95,15 @@ class LimitSettings(ConnectionSettings):
         "error 106 for Centrifuge clients.",
         metavar="N",
     )
+    max_taps: int = option(
+        _LIMITS,
+        an_integer(0, 10_000),
+        100,
+        "Maximum number of connections with a tap, in each process, including those closed within the last minute; "
+        "further connections have none.",
+        metavar="N",
+        reload=True,
+    )
     # Precedent: NATS write_deadline 10 s, Centrifugo 1 s.
     max_queued_age: float = option(
         _LIMITS,

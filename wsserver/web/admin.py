@@ -16,6 +16,7 @@ from wsserver.web.connection import HTTPServer
 from wsserver.web.cors import CrossOrigin, describe_request
 from wsserver.web.responses import Response, refusal_response
 from wsserver.web.site import Answer, PageRequest, PageSite
+from wsserver.web.taps import TapPath, refuse_key
 from wsserver.wire.accepting import AcceptGate
 from wsserver.wire.addresses import AddressLimits
 from wsserver.wire.admission import MAX_ADMIN_CONNECTIONS, Admission
@@ -97,7 +98,7 @@ class AdminRoot(Resource):
         request.prepath, request.postpath = [*(request.prepath or []), *rest], []
         found = self._probes.get(b"/".join([path, *rest]))
         if found is None:
-            known = "/metrics, /health, /ready and /api/"
+            known = "/metrics, /health, /ready, /api/ and /tap/"
             return Answer(Refusal(HTTPStatus.NOT_FOUND, f"the admin endpoint has only {known}"))
         if request.method not in (b"GET", b"HEAD"):
             allow = (("Allow", "GET, HEAD"),)
@@ -137,6 +138,7 @@ def make_admin_frontend(  # noqa: PLR0917 (called once)
         reactor=reactor,
         keepalive_timeout=lambda: factory.settings.keepalive_timeout,
         limits=factory.counters.limits,
+        tap=TapPath(factory, refuse_key(api)).answer,
     )
     return FrontendFactory(
         find=lambda path, query: _NO_WEBSOCKET,  # noqa: ARG005

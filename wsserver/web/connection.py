@@ -14,11 +14,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from wsserver.endpoints.centrifuge.http_stream import HTTPStream
 from wsserver.hub.deferreds import MaybeDeferred, waits
 from wsserver.web.centrifuge_http import Handler
 from wsserver.web.cors import NO_ORIGIN, CrossOrigin, describe_request, is_api
 from wsserver.web.responses import (
+    Endless,
     Response,
     StreamResponse,
     refusal_response,
@@ -39,6 +39,9 @@ _log = Logger(namespace="wsserver.http")
 _NO_ORIGIN = write_lines(NO_ORIGIN)
 
 
+TAPS = "/tap/"
+"""The beginning of the paths of taps."""
+
 ABORT_TIMEOUT = 5
 """Seconds after which a connection that is closing is dropped, if the client has read nothing of what is left."""
 
@@ -58,6 +61,7 @@ class HTTPServer:
         api: answers the calls of the HTTP API.
         paths: other paths that the server answers itself -> what answers, given the request head, the request body and
             the client's address.
+        tap: answers the requests for all paths below `/tap/`.
         pages: the `twisted.web` site that answers all other requests.
         cross_origin: decides on calls from pages of other origins.
         access_log: logs the requests.
@@ -74,6 +78,7 @@ class HTTPServer:
         pages: PageSite,
         cross_origin: CrossOrigin,
         *,
+        tap: Handler | None = None,
         access_log: AccessLog,
         reactor: IReactorTime,
         keepalive_timeout: Callable[[], float],
@@ -81,12 +86,17 @@ class HTTPServer:
     ) -> None:
         self.api = api
         self.paths = paths
+        self.tap = tap
         self.pages = pages
         self.cross_origin = cross_origin
         self.access_log = access_log
         self.reactor: Any = reactor
         self.keepalive_timeout = keepalive_timeout
         self.limits = limits
+
+    def handler(self, path: str) -> Handler | None:
+        """Return what answers a path, if the server answers it itself."""
+        return self.paths.get(path) or (self.tap if path.startswith(TAPS) else None)
 
     def connection(self, frontend: Frontend) -> "HTTPConnection":
         """
@@ -121,7 +131,7 @@ class HTTPConnection:
         self._frontend = frontend
         self._transport: Any = None
         self._pages: Channel | None = None
-        self._stream: HTTPStream | None = None
+        self._stream: Endless | None = None
         """The endless response that is being sent."""
         self._is_half_closed = False
         self._idle_since: float | None = None
@@ -152,7 +162,7 @@ class HTTPConnection:
         self._idle_since = None
         self._address, self._peer = address, show_peer(address)
         fields = request.fields
-        answers = is_api(request) or request.raw_path in self._server.paths
+        answers = is_api(request) or self._server.handler(request.raw_path) is not None
         # A handshake without an Upgrade header is explained at every path.
         if not answers or "sec-websocket-key" in fields:
             self._open_pages().serve(request, body, self._address)
@@ -212,7 +222,9 @@ class HTTPConnection:
         if is_api(request):
             response = self._server.api.answer(request, body)
         else:
-            response = self._server.paths[request.raw_path](request, body, self._peer)
+            handler = self._server.handler(request.raw_path)
+            assert handler is not None
+            response = handler(request, body, self._peer)
         if waits(response):
             response.addCallback(self._respond, request, lines).addErrback(self._failed)
         else:
@@ -240,6 +252,7 @@ class HTTPConnection:
             request.version != (1, 1)
             or ("connection" in request.fields and request.names("connection", "close"))
             or self._frontend.is_ending
+            or response.closes
         )
         self._transport.write(write_response(request, response, lines, closes=closes))
         size = len(response.body) if request.method != "HEAD" else 0

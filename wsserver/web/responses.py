@@ -8,12 +8,11 @@ from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
 from time import time
-from typing import Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from twisted.web.http import datetimeToString
 
-from wsserver.endpoints.centrifuge.http_stream import HTTPStream
 from wsserver.typing import Header
 from wsserver.wire.http11 import Refusal, Request
 
@@ -62,6 +61,8 @@ class Response(msgspec.Struct, frozen=True):
     """Whether the request is written to the access log."""
     refusal: Refusal | None = None
     """Why the request is refused; None if it is answered. A refusal is logged and kept as one."""
+    closes: bool = False
+    """Whether the server closes the connection after the response."""
 
 
 def write_lines(headers: Iterable[Header]) -> bytes:
@@ -75,10 +76,23 @@ def refusal_response(refusal: Refusal) -> Response:
     return Response(refusal.status, write_lines(headers), refusal.body, refusal=refusal)
 
 
+class Endless(Protocol):
+    """An endless response, such as an `HTTPStream`."""
+
+    def begin(self, transport: Any, head: bytes, frame: bytes) -> None:
+        """Send the head of the response, and execute the commands of the request."""
+
+    def half_closed(self) -> None:
+        """Handle that the client has closed its sending side."""
+
+    def connectionLost(self) -> None:
+        """Handle that the client has disconnected, or the response has ended."""
+
+
 class StreamResponse(msgspec.Struct, frozen=True):
     """The start of an endless response."""
 
-    stream: HTTPStream
+    stream: Endless
     lines: bytes
     """The lines of its headers."""
     start: bytes

@@ -405,6 +405,7 @@ def describe(
     commands: Iterable[tuple[str, str]],
     close_codes: Mapping[CloseCode, str],
     catch_all: Callable[[], bool],
+    tap: Callable[[], bool],
 ) -> JSONDocument:
     """
     Build `/server.json`, from which the browser page learns what the server offers.
@@ -414,6 +415,7 @@ def describe(
         commands: the name and the help text of each command.
         close_codes: close code -> its meaning.
         catch_all: returns whether unknown WebSocket paths answer commands.
+        tap: returns whether connections may have a tap.
 
     Returns:
         The resource for `/server.json`.
@@ -424,4 +426,4 @@ def describe(
         "commands": [{"name": name, "help": help_text} for name, help_text in commands],
         "closeCodes": {str(int(code)): meaning for code, meaning in close_codes.items()},
     }
-    return JSONDocument(lambda: {**document, "catchAll": catch_all()})
+    return JSONDocument(lambda: {**document, "catchAll": catch_all(), "tap": tap()})

@@ -42,6 +42,9 @@ def show_peer(address: IAddress) -> str:
 @lru_cache(maxsize=128)
 def show_path(raw_path: str) -> str:
     """Format a path: shortened, with control characters escaped. The query is never logged."""
+    if "/tap/" in raw_path:
+        # What follows is the secret of a tap.
+        raw_path = raw_path.partition("/tap/")[0] + "/tap/[secret]"
     return quote(raw_path, 256)[1:-1]
 
 

@@ -40,6 +40,7 @@ from wsserver.wire.limits import MAX_UNSERVED, WorkQueue
 from wsserver.wire.linger import LINGER, linger
 from wsserver.wire.protocol import STOPPING, ServerProtocol
 from wsserver.wire.request_reader import RequestReader
+from wsserver.wire.tap_attach import attach
 from wsserver.wire.timers import Deadline, Deadlines
 from wsserver.wire.tls_server import ALPN
 
@@ -415,25 +416,28 @@ class Frontend(IdentifiedConnection):
         if self._http is not None:
             self._http.release()
             self._http = None
-        self._endpoint = endpoint
         rest = self._reader.take_rest()
-        self._replace_protocol(endpoint)
-        endpoint.makeConnection(self.transport)
+        receiver, transport = endpoint, self.transport
+        if request.query and "tap" in request.query:
+            receiver, transport = attach(endpoint, transport, request, rest)
+        self._endpoint = receiver
+        self._replace_protocol(endpoint, receiver)
+        endpoint.makeConnection(transport)
         endpoint.begin(request, accept, rest, address)
         if self._half_closed:
             # As for a WebSocket whose client closes its sending side later: it cannot answer a Close frame.
             endpoint.dropConnection()
 
-    def _replace_protocol(self, endpoint: ServerProtocol) -> None:
-        """Make the endpoint the transport's protocol, in place of the frontend."""
+    def _replace_protocol(self, endpoint: ServerProtocol, receiver: Any) -> None:
+        """Make the endpoint, or what its tap has put in front of it, the transport's protocol."""
         transport = self.transport
         # A TLS transport calls its `wrappedProtocol`; its attribute `protocol` belongs to the TCP connection under it.
         name = "wrappedProtocol" if getattr(transport, "wrappedProtocol", None) is self else "protocol"
         if getattr(transport, name, None) is self:
-            setattr(transport, name, endpoint)
+            setattr(transport, name, receiver)
             self._factory.sockets.replace(self, endpoint)
         else:
-            self.dataReceived = endpoint.dataReceived  # type: ignore[method-assign]
+            self.dataReceived = receiver.dataReceived  # type: ignore[method-assign]
 
     def _serve_http(self, request: Request, body: bytes) -> None:
         self._cancel_deadline()

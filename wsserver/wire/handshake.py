@@ -156,6 +156,7 @@ def response(
     subprotocol: str | None = None,
     extensions: str | None = None,
     headers: Mapping[str, str | Iterable[str]] = {},
+    lines: bytes = b"",
 ) -> bytes:
     """
     Return the response that completes the handshake (RFC 6455 section 4.2.2, point 5).
@@ -165,6 +166,7 @@ def response(
         subprotocol: the selected subprotocol.
         extensions: the value of Sec-WebSocket-Extensions for the response.
         headers: additional headers: name -> value or values.
+        lines: further header lines, each with its CRLF.
 
     Returns:
         The whole response head, from the status line to the empty line.
@@ -177,7 +179,7 @@ def response(
     more = b""
     if subprotocol is not None or extensions is not None or headers:
         more = "".join(_lines(subprotocol, extensions, headers)).encode("latin-1")
-    return b"%b%b\r\n%b\r\n" % (_SWITCHING, binascii.b2a_base64(digest, newline=False), more)
+    return b"%b%b\r\n%b%b\r\n" % (_SWITCHING, binascii.b2a_base64(digest, newline=False), lines, more)
 
 
 def _lines(

@@ -201,7 +201,8 @@ class OpeningHandshake(AutobahnConnection):
         if subprotocol is not None and subprotocol not in accept.offered:
             raise ValueError(f"the client did not offer the subprotocol {subprotocol!r}")
         self.websocket_protocol_in_use = subprotocol
-        head = response(accept.key, subprotocol, self._agree_on_compression(accept), headers)
+        lines = self.factory.taps.header_lines(self.number)
+        head = response(accept.key, subprotocol, self._agree_on_compression(accept), headers, lines)
         if self.openHandshakeTimeoutCall is not None:
             self.openHandshakeTimeoutCall.cancel()
             self.openHandshakeTimeoutCall = None

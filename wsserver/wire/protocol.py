@@ -36,6 +36,7 @@ from wsserver.wire.frames import FIN_CLOSE, build
 from wsserver.wire.limits import WorkQueue
 from wsserver.wire.opening import Denied, OpeningHandshake
 from wsserver.wire.slowpath import SlowPath
+from wsserver.wire.taps import Taps
 from wsserver.wire.unfinished import UnfinishedMessages
 
 __all__ = [
@@ -96,6 +97,8 @@ class ServerFactory(AutobahnFactory):
         """Logs connections and requests."""
         self.unfinished = UnfinishedMessages(reactor, settings.message_timeout, settings.max_message_size)
         """The messages of all connections that have not arrived completely."""
+        self.taps = Taps(lambda: self.settings, self.counters.limits, self.deadlines)
+        """The taps of connections, and the IDs of connections."""
         self.work = WorkQueue(reactor)
         """Serves requests and commands of all connections in turns."""
         self.connections: ConnectionSet[Any] = ConnectionSet()
@@ -476,6 +479,11 @@ class ServerProtocol(SlowPath, OpeningHandshake):
     def client_address(self) -> str:
         """The client's address as in the log, such as `192.0.2.1:50000`; see `--trusted-proxy`."""
         return self._shown_peer
+
+    @property
+    def connection_id(self) -> str:
+        """The ID of the connection, which its client gets in the response header `WSServer-Connection-Id`."""
+        return self.factory.taps.connection_id(self.number)
 
     @property
     def subpath(self) -> str:

@@ -359,6 +359,27 @@ class SlowPath(FastPath):
             reason = f"the message has over {most} fragments (server option --max-fragments)"
             self._refuse_message("max_fragments", CloseCode.POLICY_VIOLATION, reason)
 
+    @property
+    def unread_frame(self) -> tuple[int, bytes]:
+        """
+        Where in the client's frames the connection is, for a tap that begins now.
+
+        Returns:
+            How many bytes of a frame have yet to arrive, and the received bytes that begin the next one or wait.
+        """
+        if self._partial is not None:
+            raw = self._partial.raw()
+            return frames.extent(raw, 0)[1] - len(raw), self._waiting
+        if self.current_frame is not None:
+            return self.current_frame.length - self.current_frame_masker.pointer(), self._waiting
+        return 0, self.data + self._waiting
+
+    @property
+    def compression_takeover(self) -> tuple[bool, bool] | None:
+        """Whether messages received, and sent, may refer to earlier ones; None without compression."""
+        terms = self._codec.terms if self._codec is not None else None
+        return None if terms is None else (terms.client_takeover, terms.server_takeover)
+
     # Unfinished messages; see `wsserver.wire.unfinished`.
 
     def _message_begun(self) -> None:

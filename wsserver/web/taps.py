@@ -1,0 +1,309 @@
+"""`/tap/...`: stream what the wire of one WebSocket connection carried, to its own client or to the operator."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from wsserver.text import quote
+from wsserver.web.api import API
+from wsserver.web.responses import Response, StreamResponse, refusal_response, write_lines
+from wsserver.web.tap_formats import FORMATS, Form
+from wsserver.wire.drain import Wait
+from wsserver.wire.eventstream import HEADERS, LAST_CHUNK, UNBUFFERED
+from wsserver.wire.http11 import Refusal, Request, bad_request, forbidden
+from wsserver.wire.linger import LINGER
+from wsserver.wire.protocol import ServerFactory, ServerProtocol
+from wsserver.wire.tap_attach import join
+from wsserver.wire.tap_events import Event, Tap
+from wsserver.wire.taps import MAX_READERS, RETENTION
+from wsserver.wire.timers import Deadline
+
+__all__ = ["MAX_QUEUED", "TapPath", "refuse_key"]
+
+MAX_QUEUED: Final = 1024 * 1024
+"""Maximum size in bytes of the events that wait for a reader who does not read."""
+
+MAX_PAYLOAD: Final = 1024 * 1024
+"""Maximum value of the parameter `payload`."""
+
+_PAYLOAD: Final = {"sse": 256, "jsonl": MAX_PAYLOAD, "har": MAX_PAYLOAD}
+"""Value of the parameter `format` -> default value of the parameter `payload`."""
+
+PING_INTERVAL: Final = 15.0
+"""Seconds between comments in an event stream, which keep proxies from closing it as idle."""
+
+_PREFIX: Final = "/tap/"
+
+
+class TapPath:
+    """
+    Answers requests for `/tap/SECRET` and `/tap/ID`.
+
+    Args:
+        factory: the server's factory, with the taps and the connections.
+        check_key: returns the refusal of a request without the API key; None if there is no key on this port.
+    """
+
+    def __init__(self, factory: ServerFactory, check_key: Callable[[Request], Refusal | None] | None) -> None:
+        self._factory = factory
+        self._check_key = check_key
+
+    def answer(self, request: Request, body: bytes, peer: str) -> Response | StreamResponse:  # noqa: ARG002
+        """Answer a request."""
+        found = self._answer(request, peer)
+        if not isinstance(found, Refusal):
+            return found
+        # With several processes, the next request must come on another connection, which another one may accept.
+        closes = found.status == HTTPStatus.NOT_FOUND and self._factory.settings.workers != 1
+        return msgspec.structs.replace(refusal_response(found), closes=closes)
+
+    def _answer(self, request: Request, peer: str) -> Response | StreamResponse | Refusal:
+        if request.method != "GET":
+            reason = f"method {quote(request.method)} is not allowed: expected GET"
+            return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, reason, (("Allow", "GET"),))
+        query = request.query
+        if query is None:
+            return bad_request("the query is not UTF-8 or has more than a thousand parameters")
+        values = {name: given[-1] for name, given in query.items()}
+        name = values.get("format", "sse")
+        if name not in FORMATS:
+            return bad_request(f"format={quote(name)} is invalid: expected sse, jsonl or har")
+        payload = _read_number(values.get("payload", str(_PAYLOAD[name])))
+        if payload is None:
+            return bad_request(f"payload={quote(values['payload'])} is invalid: expected 0 to {MAX_PAYLOAD}")
+        tap = self._find(request, values)
+        if isinstance(tap, Refusal):
+            return tap
+        last = _read_number(request.fields.get("last-event-id", "")) or 0
+        if tap.has_ended and last >= tap.last_number:
+            # It ends the attempts of an EventSource to connect again (HTML Standard, section 9.2.3).
+            return Response(HTTPStatus.NO_CONTENT, b"")
+        if len(tap.readers) >= MAX_READERS:
+            self._factory.counters.limits["tap_readers"] += 1
+            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, f"the tap has {MAX_READERS} readers already")
+        self._factory.taps.opened(tap, peer)
+        stream = _Stream(
+            self._factory, tap, FORMATS[name](), payload, last, is_chunked=request.version == (1, 1), name=name
+        )
+        stream.follows = values.get("follow", "1") != "0"
+        start = b": tap\n\n" if name == "sse" else b""
+        return StreamResponse(stream, _head_lines(name, tap), start, b"")
+
+    def _find(self, request: Request, values: dict[str, str]) -> Tap | Refusal:
+        taps = self._factory.taps
+        if not taps.enabled:
+            return Refusal(HTTPStatus.NOT_FOUND, "taps are disabled; see the server option --tap")
+        text = request.raw_path.removeprefix(_PREFIX).rstrip("/")
+        if taps.is_secret(text):
+            return taps.find(text) or self._not_found("no tap has this secret")
+        number = taps.number_of(text)
+        secret = request.fields.get("wsserver-tap-secret") or values.get("secret")
+        if secret is not None:
+            if not text.isascii() or not taps.knows(text, secret):
+                return forbidden("the secret does not belong to this connection, or the server was restarted")
+        elif (refusal := self._refuse_key(request)) is not None:
+            return refusal
+        if number is None:
+            return self._not_found("this process has not given this ID to a connection")
+        return taps.of_connection(number) or self._join(number)
+
+    def _refuse_key(self, request: Request) -> Refusal | None:
+        if self._check_key is None:
+            return forbidden("expected a secret of the client; with --admin-listen, the API key is for that port")
+        return self._check_key(request)
+
+    def _join(self, number: int) -> Tap | Refusal:
+        connection = next(
+            (one for one in self._factory.connections if isinstance(one, ServerProtocol) and one.number == number), None
+        )
+        if connection is None:
+            return self._not_found("the connection is closed")
+        tap = join(connection)
+        return tap if isinstance(tap, Tap) else Refusal(HTTPStatus.CONFLICT, tap)
+
+    def _not_found(self, reason: str) -> Refusal:
+        reason += (
+            "; connect with ?tap=SECRET, 32 to 64 hexadecimal digits; a tap can be read until "
+            f"{RETENTION:.0f} s after its connection has closed, and a server has up to --max-taps"
+        )
+        if self._factory.settings.workers == 1:
+            return Refusal(HTTPStatus.NOT_FOUND, reason)
+        reason += "; the connection may be in another process (--workers): retry on a new connection"
+        return Refusal(HTTPStatus.NOT_FOUND, reason)
+
+
+def refuse_key(api: API) -> Callable[[Request], Refusal | None]:
+    """Return the check of the API key, for `TapPath`."""
+
+    def check(request: Request) -> Refusal | None:
+        problem = api.check_key(request)
+        return None if problem is None else Refusal(problem.status, problem.message, problem.headers)
+
+    return check
+
+
+def _read_number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 8 and int(text) <= MAX_PAYLOAD else None
+
+
+def _head_lines(name: str, tap: Tap) -> bytes:
+    if name == "sse":
+        return write_lines(HEADERS)
+    kind = "application/jsonl" if name == "jsonl" else "application/json"
+    attachment = f'attachment; filename="tap-{tap.connection_id}.{name}"'
+    return write_lines((("Content-Type", kind), ("Content-Disposition", attachment), *UNBUFFERED))
+
+
+@implementer(IPushProducer)
+class _Stream:
+    """The response to one reader of a tap."""
+
+    follows = True
+    """Whether the response goes on until the connection closes; otherwise it ends after what was kept."""
+
+    def __init__(
+        self, factory: ServerFactory, tap: Tap, form: Form, payload: int, last: int, *, is_chunked: bool, name: str
+    ) -> None:
+        self.payload = payload
+        """Maximum number of bytes of each payload."""
+        self._factory = factory
+        self._tap = tap
+        self._form = form
+        self._last = last
+        self._is_chunked = is_chunked
+        self._pings = name == "sse"
+        self._transport: Any = None
+        self._is_over = self._is_blocked = self._ends = False
+        self._queue: list[bytes] = []
+        self._queued = 0
+        self._missed = 0
+        self._ping: Deadline | None = None
+        self._abort: Deadline | None = None
+
+    # Called by the HTTP side of the connection.
+
+    def begin(self, transport: Any, head: bytes, frame: bytes) -> None:  # noqa: ARG002
+        """Send the head of the response, then the events."""
+        self._transport = transport
+        self._factory.add(self)
+        transport.registerProducer(self, True)
+        transport.write(head)
+        if self._pings:
+            self._schedule_ping()
+        self._tap.add_reader(self, self._last)
+        if not self.follows:
+            self.on_end()
+
+    def half_closed(self) -> None:
+        """End the response: the client has closed its sending side, and may have disconnected."""
+        self._end()
+
+    def connectionLost(self) -> None:
+        """Leave the tap."""
+        self._leave()
+        if self._abort is not None:
+            self._abort.cancel()
+        self._factory.connections.discard(self)
+
+    # Called by the tap.
+
+    def on_event(self, event: Event) -> None:
+        """Send an event, or keep it while the client does not read; beyond the limit, drop it."""
+        size = min(len(event.payload or b""), self.payload)
+        if self._missed or (self._is_blocked and self._queued + size > MAX_QUEUED):
+            if not self._missed:
+                self._factory.counters.limits["tap_queue"] += 1
+            self._missed += 1
+            return
+        self._send(self._form.event(event, self.payload))
+
+    def on_gap(self, missed: int) -> None:
+        """Send how many events are missing."""
+        self._send(self._form.gap(missed))
+
+    def on_end(self) -> None:
+        """End the response after what is queued."""
+        self._ends = True
+        if not self._is_blocked:
+            self._end()
+
+    # Sending.
+
+    def _send(self, data: bytes) -> None:
+        if self._is_over or not data:
+            return
+        if self._is_blocked:
+            self._queue.append(data)
+            self._queued += len(data)
+        else:
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+
+    def _schedule_ping(self) -> None:
+        self._ping = self._factory.deadlines.call_later(PING_INTERVAL, self._send_ping)
+
+    def _send_ping(self) -> None:
+        if not self._is_blocked:
+            self._send(b": ping\n\n")
+        self._schedule_ping()
+
+    # Ending.
+
+    def close(self, code: int = 0, reason: str = "") -> None:  # noqa: ARG002 (named as for WebSockets)
+        """End the response."""
+        self._end()
+
+    def drain(self, code: int, reason: str, wait: Wait) -> bool:  # noqa: ARG002
+        """End the response once the connection that it shows is closed: the server is stopping."""
+        if wait != Wait.NOTHING and not (self._tap.has_ended or self._is_over):
+            return False
+        self._end()
+        return True
+
+    def _leave(self) -> None:
+        self._is_over, self._queue, self._queued = True, [], 0
+        if self._ping is not None:
+            self._ping.cancel()
+            self._ping = None
+        self._tap.remove_reader(self)
+
+    def _end(self) -> None:
+        if self._is_over:
+            return
+        rest = self._form.end()
+        if rest:
+            self._write(rest)
+        if self._is_chunked:
+            self._transport.write(LAST_CHUNK)
+        self._leave()
+        self._transport.unregisterProducer()
+        # The client has `LINGER` seconds to read what is already written.
+        self._abort = self._factory.deadlines.call_later(LINGER, self._transport.abortConnection)
+        self._transport.loseConnection()
+
+    # IPushProducer.
+
+    def pauseProducing(self) -> None:
+        """Keep further events: the client does not read."""
+        self._is_blocked = True
+
+    def resumeProducing(self) -> None:
+        """Send what was kept, and how many events were dropped."""
+        self._is_blocked = False
+        queue, self._queue, self._queued = self._queue, [], 0
+        if queue:
+            self._write(b"".join(queue))
+        missed, self._missed = self._missed, 0
+        if missed:
+            self._send(self._form.gap(missed))
+        if self._ends and not self._is_blocked:
+            self._end()
+
+    def stopProducing(self) -> None:
+        """Do nothing: `connectionLost` is called, too."""
