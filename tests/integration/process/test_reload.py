@@ -147,7 +147,7 @@ def test_a_worker_that_was_suspended_gets_the_newest_options_and_stops(file):
             reload(server, "options reloaded")
             server.process.terminate()
             # The other worker closes its connections.
-            assert select.select([peer.socket for peer in peers], [], [], TIMEOUT)[0]
+            assert select.select([peer.socket for peer in peers], [], [], TIMEOUT)[0], server.read_log()
         for peer in peers:
             assert peer.read_close().close_reason == "the server is stopping"
             peer.socket.close()
