@@ -5,8 +5,9 @@ BIN = $(VENV)/bin
 PORT ?= 8080
 REPORTS = reports
 
-# Independent suites, the longest first: three run at a time, because real processes wait more than they compute.
-SUITES = integration-processes integration browser unit unit-python packaging compliance-quick chaos-quick
+# Independent suites, the longest first: four run at a time, because real processes wait more than they compute.
+SUITES = integration browser unit integration-processes integration-redis packaging unit-python integration-programs \
+	fuzz-quick chaos-quick compliance-quick
 
 .PHONY: headers serve test lint format docs compliance chaos soak connections threats threats-quick threats-measured threats-waiting sdk system bench fuzz fuzz-sockets fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
 
@@ -49,7 +50,7 @@ system:
 test: $(VENV)/installed system
 	rm -rf $(REPORTS)/coverage && mkdir -p $(REPORTS)/coverage
 	$(BIN)/wsserver version | grep compiled
-	$(MAKE) --jobs 3 --output-sync=target --no-print-directory $(SUITES)
+	$(MAKE) --jobs 4 --output-sync=target --no-print-directory $(SUITES)
 	$(MAKE) --no-print-directory threats-quick
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
@@ -59,21 +60,34 @@ COVERED = $(BIN)/coverage run -m pytest
 $(SUITES): $(VENV)/installed system
 
 unit:
-	$(COVERED) tests/unit tests/compliance tests/differential tests/fuzz tests/sdk
+	$(COVERED) tests/unit tests/compliance tests/differential tests/sdk
 
-# The same behaviour without the compiled part. tests/fuzz compares both anyway.
+# Random inputs, many of them: measuring the coverage would take as long again.
+fuzz-quick:
+	$(BIN)/python -m pytest tests/fuzz
+
+# The same behaviour without the compiled part: of the code that has one, and of the sockets below it. tests/fuzz compares
+# both anyway.
 unit-python:
-	WSSERVER_PUREPYTHON=1 $(COVERED) tests/unit/endpoints tests/unit/hub tests/unit/web tests/unit/wire
-	WSSERVER_PUREPYTHON=1 $(COVERED) tests/integration -m kernel
-
-PROCESSES = $(addprefix tests/integration/,auth cli docs process redis)
-
-integration:
-	$(COVERED) --reactor=default $(addprefix --ignore=,$(PROCESSES)) tests/integration tests/benchmarks
+	WSSERVER_PUREPYTHON=1 $(COVERED) tests/unit/hub tests/unit/wire
+	WSSERVER_PUREPYTHON=1 $(COVERED) tests/integration/listening tests/integration/wire -m kernel
 
 # Those that start programs and wait for them.
+PROCESSES = tests/integration/process
+REDIS = tests/integration/redis
+PROGRAMS = $(addprefix tests/integration/,auth cli docs)
+
+integration:
+	$(COVERED) --reactor=default $(addprefix --ignore=,$(PROCESSES) $(REDIS) $(PROGRAMS)) tests/integration tests/benchmarks
+
 integration-processes:
 	$(COVERED) --reactor=default $(PROCESSES)
+
+integration-redis:
+	$(COVERED) --reactor=default $(REDIS)
+
+integration-programs:
+	$(COVERED) --reactor=default $(PROGRAMS)
 
 packaging:
 	$(COVERED) tests/packaging
