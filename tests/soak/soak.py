@@ -244,7 +244,8 @@ def main(arguments: Sequence[str]) -> int:
     say(f"\n{text}")
     if options.out is not None:
         (options.out / "report.md").write_text(text)
-        (options.out / "report.json").write_text(json.dumps(soak.figures, indent=1) + "\n")
+        figures = soak.figures | {"samples": [asdict(one) for one in soak.samples]}
+        (options.out / "report.json").write_text(json.dumps(figures, indent=1) + "\n")
         (options.out / "memory.svg").write_text(picture)
     if options.write_docs:
         write_part("figures", text)

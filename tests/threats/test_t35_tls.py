@@ -4,6 +4,7 @@ import random
 import shutil
 import socket
 import ssl
+import subprocess
 import time
 
 import pytest
@@ -63,6 +64,27 @@ def test_t35_old_versions_and_weak_ciphers_are_refused(secure, authority, figure
     figures.at_most(0, len(accepted), "old versions and weak ciphers accepted", "", accepted)
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
         assert accepts(secure, context(authority, minimum_version=version, maximum_version=version)), version
+
+
+def s_client(server, authority, *options, text=b""):
+    """Return the output of `openssl s_client` after it has sent a text to the server."""
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", "-CAfile", str(authority.root), *options]
+    done = subprocess.run(command, input=text, capture_output=True, check=False, timeout=30)
+    return (done.stdout + done.stderr).decode("utf-8", "replace")
+
+
+def test_t35_renegotiation_and_early_data_are_refused(secure, authority, tmp_path):
+    """A renegotiation in TLS 1.2 ends in an error. The sessions of TLS 1.3 permit no early data."""
+    # The letter R alone in a line makes openssl renegotiate.
+    said = s_client(secure, authority, "-tls1_2", "-no_ign_eof", text=b"R\n")
+    assert "RENEGOTIATING" in said, said
+    assert "no renegotiation" in said, said
+    request, session = tmp_path / "request", str(tmp_path / "session")
+    request.write_bytes(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    said = s_client(secure, authority, "-tls1_3", "-sess_out", session, "-ign_eof", text=request.read_bytes())
+    assert "Max Early Data: 0" in said, said
+    said = s_client(secure, authority, "-tls1_3", "-sess_in", session, "-early_data", str(request))
+    assert "Early data was not sent" in said, said
 
 
 def serial(server, authority):
