@@ -7,6 +7,7 @@ The exceptions of this package.
     ├── CommandError         a command plugin is invalid
     ├── InvalidChannel       a channel name is invalid
     │   └── ReservedChannel      a channel name begins with a prefix that the server reserves
+    ├── InvalidFault         a fault is unknown, or one of its parameters is invalid
     ├── NotEnabled           presence or history is not enabled for a channel
     ├── BrokerDown           publishing or subscribing is temporarily not possible
     │   └── NotPermitted     Redis does not permit the server's user to access the channel
@@ -30,6 +31,7 @@ __all__ = [
     "CommandError",
     "Ended",
     "InvalidChannel",
+    "InvalidFault",
     "ListenError",
     "NotEnabled",
     "NotPermitted",
@@ -96,6 +98,20 @@ class InvalidChannel(WsserverError, ValueError):
 
 class ReservedChannel(InvalidChannel):
     """A channel name begins with the prefix that the server reserves for internal names in Redis."""
+
+
+class InvalidFault(WsserverError, ValueError):
+    """
+    A fault of the test bench is unknown, or one of its parameters is.
+
+    Args:
+        problem: what is wrong and what was expected.
+        parameter: the parameter's name; None if the fault is unknown.
+    """
+
+    def __init__(self, problem: str, *, parameter: str | None = None) -> None:
+        super().__init__(problem)
+        self.parameter = parameter
 
 
 class NotEnabled(WsserverError):

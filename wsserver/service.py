@@ -566,6 +566,8 @@ class WebSocketService(Service):
         """Log where the server listens, and what is insecure."""
         for warning in describe_insecure_options(self.settings):
             _log.warn("{warning}", warning=warning)
+        if self.settings.faults and not self._loopback_only:
+            _log.warn("other machines can reach the faults, which are for testing clients (--faults)")
         catch_all = self.endpoints.catch_all
         _log.info(
             "unknown WebSocket paths {answer} ({reason})",

@@ -31,7 +31,7 @@ from wsserver.config.parsers import (
 
 __all__ = ["ConnectionSettings"]
 
-_LISTEN, _PROXIES, _ORIGINS, _LIMITS, _STOP, _WEBSOCKET, _ENDPOINTS, _METRICS, _LOG = (
+_LISTEN, _PROXIES, _ORIGINS, _LIMITS, _STOP, _WEBSOCKET, _ENDPOINTS, _TEST_BENCH, _METRICS, _LOG = (
     "Where to listen",
     "Proxies",
     "Allowed origins",
@@ -39,6 +39,7 @@ _LISTEN, _PROXIES, _ORIGINS, _LIMITS, _STOP, _WEBSOCKET, _ENDPOINTS, _METRICS, _
     "Stop",
     "WebSocket",
     "Commands and echo",
+    "Test bench",
     "Metrics",
     "Log",
 )
@@ -362,6 +363,31 @@ class ConnectionSettings:
         None,
         "Time zone of the replies to the commands date and time; local is the time zone of the machine.",
         metavar="ZONE",
+        reload=True,
+    )
+    faults: bool = option(
+        _TEST_BENCH,
+        a_flag,
+        False,
+        "Serve WebSockets that misbehave in a chosen way at the paths below /faults/, to test clients with; /faults "
+        "lists them. Other paths do not change.",
+        reload=True,
+    )
+    fault_timeout: float = option(
+        _TEST_BENCH,
+        a_duration(1, 3600),
+        300.0,
+        "Maximum duration of a connection with a fault; then the server closes it with 1008, or drops it.",
+        metavar="TIME",
+        show=show_duration,
+        reload=True,
+    )
+    max_fault_connections: int = option(
+        _TEST_BENCH,
+        an_integer(1, 10_000),
+        100,
+        "Maximum number of open connections with a fault. The server refuses further ones with 503.",
+        metavar="N",
         reload=True,
     )
     # Precedent: Centrifugo off. Without --admin-listen, clients reach the path, too.

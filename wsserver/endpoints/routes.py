@@ -16,6 +16,7 @@ from wsserver.endpoints.centrifuge.protocol import CentrifugeProtocol
 from wsserver.endpoints.command import CommandProtocol, ReplyCache
 from wsserver.endpoints.commands import Command, common_spellings
 from wsserver.endpoints.echo import EchoProtocol
+from wsserver.endpoints.fault_routes import FAULTS, bind_faults, refuse_faults
 from wsserver.endpoints.raw.request import Format
 from wsserver.endpoints.raw.websocket import RawProtocol
 from wsserver.endpoints.ticker import TickerProtocol
@@ -124,6 +125,7 @@ class Router:
             max_queued=settings.max_queued_bytes,
             close_on_gap=settings.gap == "close",
         )
+        self._faults = bind_faults(factory) if settings.faults else None
         self._serves_channels = _CHANNELS if _CHANNELS in self._built_in else None
         self.catch_all: CatchAll = decide_catch_all(settings, loopback_only=False)
         """Whether unknown paths answer commands. The service decides again once it knows its listening addresses."""
@@ -156,6 +158,8 @@ class Router:
         if endpoint is not None and path not in self._built_in:
             # The application interprets the query of its own endpoints.
             return endpoint
+        if path.startswith(FAULTS):
+            return refuse_faults() if self._faults is None else self._faults(path, query)
         # The URL of a Centrifuge SDK may have parameters with any name for a proxy in front of the server, so a name
         # that only resembles `channel` is accepted there.
         is_centrifuge = path in (_CENTRIFUGE, _ONE_WAY)

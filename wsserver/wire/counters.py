@@ -87,9 +87,11 @@ class Counters:
         "broadcasts",
         "calls",
         "disconnects",
+        "faults",
         "handshakes",
         "lag",
         "limits",
+        "open_faults",
         "opened",
         "pings",
         "refusals",
@@ -104,6 +106,10 @@ class Counters:
         self.refusals: defaultdict[str, int] = defaultdict(int)
         """Cause of a refused request (`wsserver.wire.access_log.cause_of`) -> number of requests."""
         self.tls_handshakes_failed = 0
+        self.faults: defaultdict[str, int] = defaultdict(int)
+        """Name of a fault -> number of its connections; see `--faults`."""
+        self.open_faults = 0
+        """Number of open connections with a fault."""
         self.opened: defaultdict[str, int] = defaultdict(int)
         """Transport of a client, such as `websocket` -> number of its connections that have opened."""
         self.disconnects: defaultdict[tuple[str, str, str], int] = defaultdict(int)

@@ -26,6 +26,7 @@ __all__ = [
     "Policy",
     "check",
     "check_origin",
+    "find_deflate_offers",
     "parse_extensions",
     "refuse_removed_upgrade",
     "response",
@@ -316,6 +317,12 @@ def _extensions(request: Request, policy: Policy) -> tuple[Extension, ...] | Ref
         if offers is not None
         else bad_request(f"invalid Sec-WebSocket-Extensions {quote(text)}")
     )
+
+
+def find_deflate_offers(request: Request) -> tuple[Extension, ...]:
+    """Return the offers of permessage-deflate that a server with compression could accept, in the client's order."""
+    offers = parse_extensions(", ".join(request.all("sec-websocket-extensions")))
+    return tuple(filter(_is_deflate, offers or ()))
 
 
 @lru_cache(maxsize=64)

@@ -207,7 +207,7 @@ class OpeningHandshake(AutobahnConnection):
             self.openHandshakeTimeoutCall.cancel()
             self.openHandshakeTimeoutCall = None
             self.transport.resumeProducing()
-        self.transport.write(head)
+        self._send_head(head)
         self.state = OPEN
         self.factory.connections.add(self)
         self.transport.registerProducer(self, True)
@@ -224,6 +224,9 @@ class OpeningHandshake(AutobahnConnection):
             self._opening.callback(None)
         if self._waiting:
             self._process_waiting()
+
+    def _send_head(self, head: bytes) -> None:
+        self.transport.write(head)
 
     def _agree_on_compression(self, accept: Accept) -> str | None:
         if not accept.extensions:

@@ -291,6 +291,13 @@ CASES = {
         {"compression_min_size": 1000},
         echo_compressed,
     ),
+    "faults": ({"faults": True}, lambda server: status(server, "/faults/echo")),
+    "fault_timeout": ({"faults": True}, {"fault_timeout": 1.0}, lambda server: after(3, "/faults/echo")(server)[1]),
+    "max_fault_connections": (
+        {"faults": True},
+        {"max_fault_connections": 1},
+        lambda server: [status(server, "/faults/echo") for _ in range(2)],
+    ),
     "catch_all": ({"catch_all": "on"}, lambda server: status(server, "/unknown")),
     "reply_prefix": ({"reply_prefix": "> "}, echo("/", "hi there")),
     "timezone": ({"timezone": "Asia/Tokyo"}, lambda server: server.service.endpoints.find("/", {}).zone),

@@ -1,0 +1,129 @@
+"""
+Parameters of faults: parse the query of a fault's URL.
+
+This module does not use Twisted, a clock or a socket.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from typing import Any
+
+from wsserver.config.parsers import (
+    a_choice,
+    a_duration,
+    a_size,
+    a_text,
+    an_integer,
+    parse_duration,
+    show,
+    show_duration,
+    show_size,
+)
+from wsserver.errors import InvalidFault
+from wsserver.text import join_choices, quote
+
+__all__ = ["Parameter", "choice", "duration", "integer", "parse", "size", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a fault."""
+
+    name: str
+    kind: str
+    """`integer`, `duration`, `size`, `choice` or `text`."""
+    default: Any
+    description: str
+    read: Callable[[str], Any]
+    """Parse a text to a value; raises ValueError with a message that says what was expected."""
+    show: Callable[[Any], str] = show
+    """Write a value as a text that `read` reads back."""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def describe(self, default: Any) -> dict[str, Any]:
+        """
+        Return a description that can be encoded as JSON.
+
+        Args:
+            default: the parameter's default for a certain fault.
+        """
+        about: dict[str, Any] = {
+            "name": self.name,
+            "type": self.kind,
+            "default": default if self.kind == "integer" else self.show(default),
+            "description": self.description,
+        }
+        if self.minimum is not None:
+            bounds = (self.minimum, self.maximum)
+            about["minimum"], about["maximum"] = bounds if self.kind == "integer" else map(self.show, bounds)
+        return about | ({"choices": list(self.choices)} if self.choices else {})
+
+
+def integer(name: str, default: int, low: int, high: int, description: str) -> Parameter:
+    """Return a parameter for whole numbers."""
+    return Parameter(name, "integer", default, description, an_integer(low, high), minimum=low, maximum=high)
+
+
+def duration(name: str, default: str, low: float, high: float, description: str) -> Parameter:
+    """Return a parameter for durations such as `500ms`; bounds in seconds."""
+    start, read = parse_duration(default, low, high), a_duration(low, high)
+    return Parameter(name, "duration", start, description, read, show_duration, low, high)
+
+
+def size(name: str, default: int, low: int, high: int, description: str) -> Parameter:
+    """Return a parameter for sizes such as `64KiB`; bounds in bytes."""
+    return Parameter(name, "size", default, description, a_size(low, high), show_size, low, high)
+
+
+def choice(name: str, choices: tuple[str, ...], description: str) -> Parameter:
+    """Return a parameter with fixed choices; the first one is the default."""
+    return Parameter(name, "choice", choices[0], description, a_choice(*choices), choices=choices)
+
+
+def text(
+    name: str, default: str, description: str, read: Callable[[str], str] = a_text, longest: int = 1024
+) -> Parameter:
+    """Return a parameter for a line of text."""
+    return Parameter(name, "text", default, description, partial(_read_text, read, longest))
+
+
+def _read_text(read: Callable[[str], str], longest: int, given: str) -> str:
+    if len(given) > longest:
+        raise ValueError(f"expected at most {longest} characters")
+    return read(given)
+
+
+def parse(parameters: Iterable[Parameter], given: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Parse parameters.
+
+    Args:
+        parameters: the parameters that are known.
+        given: name -> text.
+        defaults: name -> value, for parameters whose default differs from their usual one.
+
+    Returns:
+        Name -> value, for every known parameter.
+
+    Raises:
+        InvalidFault: a parameter is unknown or has an invalid value.
+    """
+    known = {one.name: one for one in parameters}
+    for name, value in given.items():
+        if name not in known:
+            near = get_close_matches(name[:64], known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f": expected {join_choices(list(known))}"
+            raise InvalidFault(f"unknown parameter {quote(name)}{hint}", parameter=name)
+        defaults = {**defaults, name: _read(known[name], value)}
+    return {name: defaults.get(name, one.default) for name, one in known.items()}
+
+
+def _read(parameter: Parameter, given: str) -> Any:
+    try:
+        return parameter.read(given)
+    except ValueError as error:
+        raise InvalidFault(f"{parameter.name}={quote(given)}: {error}", parameter=parameter.name) from None
