@@ -66,6 +66,8 @@ class MemoryBroker:
         self._streams: dict[ChannelName, Stream] = {}
         """Channel -> its stream, ordered by the time of the last publication, oldest first."""
         self._bytes = 0
+        self._evicted = 0
+        """Number of streams that were deleted because of `MAX_BYTES` or `MAX_STREAMS`."""
         self._checked = 0
         """Number of streams that have been checked for expired publications in this round."""
         self._expiry: Any = None
@@ -81,8 +83,8 @@ class MemoryBroker:
         self.listener, self._on_control = listener, on_control
 
     def metrics(self) -> Mapping[str, float]:
-        """Return no metrics: a broker's metrics describe its connection, and a memory broker has no connection."""
-        return {}
+        """Return the number of histories that were deleted early; a memory broker has no connection to describe."""
+        return {"history_evictions_total": float(self._evicted)}
 
     def start(self) -> None:
         """Begin to free expired publications."""
@@ -162,6 +164,7 @@ class MemoryBroker:
     def _shrink(self) -> None:
         while len(self._streams) > 1 and (len(self._streams) > MAX_STREAMS or self._bytes > MAX_BYTES):
             self._bytes -= self._streams.pop(next(iter(self._streams))).size
+            self._evicted += 1
             # If the channel of the deleted stream gets a stream again, that stream must have another epoch.
             self._epoch = new_epoch()
 

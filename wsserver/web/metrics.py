@@ -328,6 +328,12 @@ METRICS: Final = (
         lambda sources: sources.hub.recoveries,
         ("recovered",),
     ),
+    Metric(
+        "history_evictions_total",
+        "counter",
+        "Histories deleted early, because all of them together had reached a limit; missing with --redis.",
+        _of_broker("history_evictions_total"),
+    ),
     # Redis.
     Metric(
         "redis_subscriber_up",

@@ -86,6 +86,7 @@ class MemoryTests:
             broker.publish(channel, Publication(channel.encode()), KEEP, "")
         pages = [broker.history(channel, KEEP, None, -1, reverse=False) for channel in ("a", "b", "c")]
         assert [[one.data for one in page.publications] for page in pages] == [[b"a", b"a"], [], [b"c"]]
+        assert broker.metrics() == {"history_evictions_total": 1.0}
 
     def test_trimmed_removed_and_expired_publications_no_longer_count(self, broker, clock):
         for number in range(300):

@@ -231,6 +231,7 @@ class Executor(CentrifugeOutput):
                     # A message (`send`), which has no reply.
                     queue.append(Command(0, TOO_MANY_MESSAGES, 0))
                     return
+                self.factory.counters.limits["queued_commands"] += 1
                 refusal = TOO_MANY_REQUESTS.because("too many commands are queued")
                 self.send_payload(self.codec.error_reply(command.id, refusal))
                 continue

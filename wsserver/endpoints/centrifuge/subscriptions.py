@@ -446,6 +446,7 @@ class Channels:
             return PresenceStatsResult(len(clients), len({info.user for info in clients.values()}))
         written = self._permissions.pages.write_presence(self.connection.codec, channel, clients)
         if written is None:
+            self._hub.limits["presence_reply"] += 1
             return LIMIT_EXCEEDED.because("too many clients for one reply; use presence_stats")
         return PresenceResult(msgspec.Raw(written))
 

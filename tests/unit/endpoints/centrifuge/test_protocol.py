@@ -353,6 +353,7 @@ class OrderTests:
         client.send({"id": 5000, "unsubscribe": {"channel": "c"}})
         (refused,) = client.receive()
         assert (refused["id"], refused["error"]["code"], refused["error"]["temporary"]) == (5000, 111, True)
+        assert server.service.connections.counters.limits["queued_commands"] == 1
         waits.callback(None)
         assert [one["id"] for one in client.receive()] == list(range(2, 3 + MAX_QUEUED_COMMANDS))
 
@@ -522,6 +523,7 @@ class BudgetTests:
         assert len(clients[0].request("presence", channel="room")["presence"]) == 3
         clients[3].request("subscribe", channel="room")
         assert clients[0].request("presence", channel="room")["code"] == 106
+        assert server.service.hub.limits["presence_reply"] == 1
         assert clients[0].request("presence_stats", channel="room")["num_clients"] == 4
 
     def test_refuses_presence_beyond_max_queued_bytes_with_106(self):
