@@ -9,7 +9,7 @@ REPORTS = reports
 SUITES = integration browser unit integration-processes integration-redis packaging unit-python integration-programs \
 	fuzz-quick chaos-quick compliance-quick
 
-.PHONY: headers serve test lint format docs compliance chaos soak connections threats threats-quick threats-measured threats-waiting sdk system bench fuzz fuzz-sockets fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
+.PHONY: headers serve test lint format docs site compliance chaos soak connections threats threats-quick threats-measured threats-waiting sdk system bench fuzz fuzz-sockets fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
 
 # An environment with the development packages serves, too.
 serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving)
@@ -117,6 +117,13 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory site
+
+# The documentation as a site, in build/site; a warning, such as a link to a heading that is missing, is an error. After an error, all
+# pages are read again, because Sphinx repeats no warning about a page that has not changed.
+site: $(VENV)/installed
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --jobs auto -c docs -d build/doctrees . build/site || \
+		{ rm -rf build/doctrees; exit 1; }
 
 format: $(VENV)/installed
 	$(BIN)/ruff format .

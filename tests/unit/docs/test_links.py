@@ -14,7 +14,7 @@ from wsserver.config.reference import options_page
 from wsserver.config.settings import TABLE, Settings
 from wsserver.tap import Options
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
 
 
 def prose(page):
@@ -64,7 +64,7 @@ def test_every_file_named_in_the_text_exists(page):
 
 def test_every_page_is_linked_from_some_page():
     linked = {target_of(page, link)[0] for page in PAGES for link in relative_links(page)}
-    assert [page.name for page in PAGES[2:] if page.resolve() not in linked] == []
+    assert [page.name for page in PAGES[3:] if page.resolve() not in linked] == []
 
 
 def test_every_options_flag_is_named_in_the_documentation():
