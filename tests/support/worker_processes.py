@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from peers import CLOSE, RawPeer, close_payload
 from server_process import SERVE, Process, serve_command
+from waiting import wait_until
 
 __all__ = ["Connecting", "Workers", "connecting"]
 
@@ -69,6 +70,20 @@ class Workers(Process):
         for peer in peers:
             peer.handshake("/echo")
             assert peer.echoes()
+        return peers
+
+    def open_at_each(self) -> list[RawPeer]:
+        """Open WebSocket connections, at least one at each worker: a slow worker is replaced by another for a while."""
+        peers: list[RawPeer] = []
+        numbers: set[int] = set()
+
+        def are_spread() -> bool:
+            opened = self.open_many()
+            peers.extend(opened)
+            numbers.update(map(self.number_of, opened))
+            return len(numbers) == self.count
+
+        wait_until(are_spread, "each worker has a connection")
         return peers
 
 

@@ -116,7 +116,7 @@ class ReloadTests:
 def test_all_workers_change_and_keep_the_old_options_if_the_file_is_bad(file):
     server = Workers("--config", str(file), directory=file.parent)
     try:
-        peers = server.open_many()
+        peers = server.open_at_each()
         for key, line in (("two", "options reloaded"), ("three", "options reloaded")):
             file.write_text(FILE.format(key=key, channel="a"))
             reload(server, line)
@@ -142,7 +142,7 @@ def test_a_worker_that_was_suspended_gets_the_newest_options_and_stops(file):
                 file.write_text(large.format(prefix))
                 reload(server, "options reloaded")
         wait_until(lambda: prefixes(server) == {"three: hello there"}, "both workers have changed")
-        peers = server.open_many()
+        peers = server.open_at_each()
         with suspended(pid):
             reload(server, "options reloaded")
             server.process.terminate()

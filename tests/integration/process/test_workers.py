@@ -145,7 +145,7 @@ class SupervisionTests:
 
     def test_replaces_a_killed_worker_while_the_clients_of_the_other_one_notice_nothing(self, start):
         server = start()
-        peers = server.open_many()
+        peers = server.open_at_each()
         with connecting(server.port) as clients:
             for _ in range(3):
                 count = len(server.started(1))
