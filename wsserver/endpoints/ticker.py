@@ -37,7 +37,7 @@ class TickerProtocol(ServerProtocol):
             ConnectionDeny: 400, a parameter is unknown, repeated or invalid.
         """
         query = self.request.query or {}
-        unknown = set(query) - {"every", "count", "text"}
+        unknown = set(query) - {"every", "count", "text", "tap"}
         if unknown:
             raise ConnectionDeny(400, f"unknown parameter {min(unknown)!r}: expected every, count or text")
         if repeated := [name for name, values in query.items() if len(values) > 1]:

@@ -272,7 +272,7 @@ class HandshakeTests:
         protocol.begin(request, accept, b"")
         answer = transport.value()
         assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer
-        assert b"server" not in answer.lower()
+        assert b"\r\nserver:" not in answer.lower()
         protocol.connectionLost(Failure(ConnectionDone()))
 
 
