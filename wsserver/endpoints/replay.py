@@ -58,9 +58,9 @@ class ReplayProtocol(ServerProtocol):
         """Count a message of the client."""
         expected = self._recording.received
         if self._received >= len(expected):
-            self._log("more messages than recorded")
+            self._log_difference("surplus")
         elif (recorded := expected[self._received]) is not None and recorded != Message(isBinary, payload):
-            self._log("another message than recorded")
+            self._log_difference("content")
         self._received += 1
         self._play()
 
@@ -70,10 +70,10 @@ class ReplayProtocol(ServerProtocol):
             self._call.cancel()
             self._call = None
 
-    def _log(self, what: str) -> None:
+    def _log_difference(self, kind: str) -> None:
         _log.info(
-            'replay differs problem="{problem}" number={number} client_message={client_message}',
-            problem=what,
+            "replay differs in={kind} number={number} client_message={client_message}",
+            kind=kind,
             number=self.number,
             client_message=self._received + 1,
         )
