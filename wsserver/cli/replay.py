@@ -2,12 +2,11 @@
 
 import argparse
 import sys
-from pathlib import Path
 
-from wsserver.endpoints.recordings import Recording, RecordingError, read_recordings
+from wsserver.endpoints.recordings import read_files
 from wsserver.errors import SettingError
 
-__all__ = ["add_arguments", "read_files", "run"]
+__all__ = ["add_arguments", "run"]
 
 MAX_SPEED = 1000.0
 
@@ -42,33 +41,12 @@ def _a_speed(text: str) -> float:
     return speed
 
 
-def read_files(paths: list[str]) -> list[Recording]:
-    """
-    Read the recordings of files.
-
-    Args:
-        paths: the paths of the files.
-
-    Raises:
-        RecordingError: a file cannot be read, or is no recording.
-    """
-    found = []
-    for path in paths:
-        try:
-            text = Path(path).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise RecordingError(f"{path}: {reason}") from None
-        found += read_recordings(text, path)
-    return found
-
-
 def run(chosen: argparse.Namespace) -> None:
     """
     Serve the recordings until a signal ends the process.
 
     Raises:
-        RecordingError: a file is no recording.
+        RecordingError: a file is not a recording.
         SettingError: the port, the address or the path is invalid.
         ListenError: the server cannot listen.
     """

@@ -43,8 +43,10 @@ def bind_faults(factory: ServerFactory) -> Find:
     def find(path: Path, query: Mapping[str, list[str]]) -> Callable[[], ServerProtocol] | Refusal:
         if repeated := next((name for name, values in query.items() if len(values) > 1), None):
             return _refuse(HTTPStatus.BAD_REQUEST, f"parameter {quote(repeated)} is repeated: expected it at most once")
+        # The frontend has read the secret of a tap.
+        given = {name: values[0] for name, values in query.items() if name != "tap"}
         try:
-            plan = make_plan(TABLE, path.removeprefix(FAULTS), {name: values[0] for name, values in query.items()})
+            plan = make_plan(TABLE, path.removeprefix(FAULTS), given)
         except InvalidFault as error:
             status = HTTPStatus.NOT_FOUND if error.parameter is None else HTTPStatus.BAD_REQUEST
             return _refuse(status, str(error))

@@ -9,12 +9,13 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from wsserver.errors import WsserverError
 
-__all__ = ["Message", "Recording", "RecordingError", "Step", "read_recordings"]
+__all__ = ["Message", "Recording", "RecordingError", "Step", "read_files", "read_recordings"]
 
 TEXT, CLOSE = 1, 8
 
@@ -62,6 +63,27 @@ class Recording:
     """The status of the response to the handshake."""
     subprotocol: str | None = None
     """The subprotocol of the response."""
+
+
+def read_files(paths: Iterable[str]) -> list[Recording]:
+    """
+    Read the recordings of files.
+
+    Args:
+        paths: the paths of the files.
+
+    Raises:
+        RecordingError: a file cannot be read, or is not a recording.
+    """
+    found = []
+    for path in paths:
+        try:
+            text = Path(path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise RecordingError(f"{path}: {reason}") from None
+        found += read_recordings(text, path)
+    return found
 
 
 def read_recordings(text: str, where: str) -> list[Recording]:

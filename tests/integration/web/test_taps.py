@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 from http_api import KEY, api
-from peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawPeer, close_payload, frame
+from peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawPeer, close_payload, frame, handshake_request
 from waiting import wait_until
 from websockets.sync.client import connect
 
@@ -353,3 +353,37 @@ class FormatTests:
         with server.open(f"/echo?tap={SECRET}"):
             answer = get(server, f"/tap/{SECRET}?{query}")
         assert (answer.status, text in answer.text) == (400, True)
+
+
+class EveryPathTests:
+    """The parameter `tap` is accepted on every path, and shows what each endpoint sends."""
+
+    @pytest.mark.parametrize(
+        ("target", "opcodes"),
+        [
+            ("/ws?tap=", [1, 8]),
+            ("/ticker?every=10ms&count=1&tap=", [1, 8]),
+            ("/ws?channel=foo&tap=", [8]),
+            ("/faults/close?code=1012&wait=0s&tap=", [8]),
+            ("/faults/opcode?number=11&wait=0s&tap=", [11]),
+            ("/faults/early-data?tap=", [1]),
+        ],
+    )
+    def test_every_endpoint_can_be_tapped(self, start_server, read, target, opcodes):
+        server = start_server(faults=True)
+        with server.open(f"{target}{SECRET}") as peer:
+            if "ws?tap" in target:
+                peer.send_frame(TEXT, b"hello")
+            if "ticker" not in target and "faults" not in target:
+                peer.send_frame(CLOSE, close_payload(1000))
+            wait_until(lambda: peer.buffer or peer._receive(), "a frame")
+        events = read(server).wait_for("end")
+        assert {one["opcode"] for one in frames(events, "out")} >= set(opcodes)
+
+    def test_garbage_in_place_of_a_handshake_is_shown_as_bytes(self, start_server, read):
+        server = start_server(faults=True)
+        with server.connect() as peer:
+            peer.send(handshake_request(f"/faults/garbage?tap={SECRET}"))
+            received = peer.read_to_end()
+        (shown,) = [one for one in read(server).wait_for("end") if one["type"] == "bytes"]
+        assert shown["length"] == len(received)

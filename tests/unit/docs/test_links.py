@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from paths import ROOT
 
-from wsserver.cli import bench, doctor
+from wsserver.cli import bench, doctor, replay
 from wsserver.config.reference import options_page
 from wsserver.config.settings import TABLE, Settings
 from wsserver.tap import Options
