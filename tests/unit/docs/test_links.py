@@ -119,7 +119,7 @@ def test_every_flag_in_a_code_span_exists():
         "--read-only",
         "--security-opt",
     }
-    for command in (bench, doctor):
+    for command in (bench, doctor, replay):
         parser = argparse.ArgumentParser()
         command.add_arguments(parser)
         known |= set(re.findall(r"--[a-z-]+", parser.format_help()))
