@@ -1,13 +1,16 @@
 /**
- * Announce new log entries to a screen reader: one sentence for a burst, so that announcements never pile up.
+ * Announce messages and events to a screen reader: one sentence for a burst, so that announcements never pile up.
  */
+
+import { t } from './i18n.js';
 
 const SETTLE_MS = 300;
 const PAUSE_MS = 2000;
+const SPOKEN_CHARACTERS = 200;
 
 export class Announcer {
   #waiting = 0;
-  #latest = '';
+  #latest = () => '';
   #spokenAt = -Infinity;
   #region;
 
@@ -16,7 +19,7 @@ export class Announcer {
     this.#region = region;
   }
 
-  /** @param {string} text */
+  /** @param {() => string} text Is called if the text is spoken. */
   say(text) {
     this.#latest = text;
     this.#waiting += 1;
@@ -26,8 +29,8 @@ export class Announcer {
   }
 
   #speak() {
-    const others = this.#waiting > 1 ? `${this.#waiting} new log entries, the last one: ` : '';
-    this.#region.textContent = others + this.#latest;
+    const latest = this.#latest().slice(0, SPOKEN_CHARACTERS);
+    this.#region.textContent = this.#waiting > 1 ? t('announceMany', { count: this.#waiting, latest }) : latest;
     this.#spokenAt = performance.now();
     this.#waiting = 0;
   }

@@ -1,37 +1,39 @@
 /**
- * Show bytes to the user: sizes as text, and binary messages as hexadecimal digits and back.
+ * Bytes as people read them: sizes as text, binary messages as hexadecimal digits or base64 and back.
  *
  * Rule 1: pure functions; no DOM, no connection.
  */
 
-const PREVIEW_CHARACTERS = 2000;
-const PREVIEW_BYTES = 256;
-const EMPTY = 'empty message';
+import { language, number, t } from './i18n.js';
 
-/**
- * @typedef {object} Preview A message as shown, shortened if it is long.
- * @property {'text' | 'binary'} type
- * @property {number} size The true size of the payload in bytes.
- * @property {string} text
- * @property {string} note How much was left out; empty if nothing was.
- */
+const PREVIEW_BYTES = 96;
+const encoder = new TextEncoder();
+const DIGITS = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 
-/**
- * @param {number} value
- * @param {string} noun
- * @returns {string}
- */
-export function count(value, noun) {
-  return `${value.toLocaleString('en')} ${noun}${value === 1 ? '' : 's'}`;
+/** @param {string | ArrayBuffer} data @returns {number} The size of the payload in bytes. */
+export function sizeOf(data) {
+  return typeof data === 'string' ? encoder.encode(data).length : data.byteLength;
 }
 
-/**
- * @param {string | ArrayBuffer} data
- * @returns {Preview}
- */
-export function preview(data) {
-  return typeof data === 'string' ? previewText(data) : previewBinary(new Uint8Array(data));
+/** @param {number} size @returns {string} Such as 23 B or 1.2 MB. */
+export function formatSize(size) {
+  if (size < 1000) return `${size} B`;
+  const unit = size < 999_500 ? 'kB' : 'MB';
+  const value = size / (unit === 'kB' ? 1e3 : 1e6);
+  return `${value.toLocaleString(language(), { maximumFractionDigits: value < 10 ? 1 : 0 })} ${unit}`;
 }
+
+/** @param {number} size @returns {string} Such as 1,234 bytes. */
+export const exactSize = (size) => t('bytes', { count: size, shown: number(size) });
+
+/** @param {ArrayBuffer} data @returns {string} The beginning, in hexadecimal. */
+export function previewBytes(data) {
+  if (!data.byteLength) return t('emptyMessage');
+  return toHex(new Uint8Array(data, 0, Math.min(data.byteLength, PREVIEW_BYTES))) + (data.byteLength > PREVIEW_BYTES ? ' …' : '');
+}
+
+/** @param {Uint8Array} bytes @param {string} [separator] @returns {string} */
+export const toHex = (bytes, separator = ' ') => Array.from(bytes, (byte) => DIGITS[byte]).join(separator);
 
 /**
  * @param {string} hex
@@ -44,33 +46,23 @@ export function parseHex(hex) {
 }
 
 /**
- * @param {string} data
- * @returns {Preview}
+ * @param {string} text Base64 or base64url, with or without padding.
+ * @returns {ArrayBuffer | null} null when the text is neither.
  */
-function previewText(data) {
-  const size = new TextEncoder().encode(data).length;
-  if (data.length <= PREVIEW_CHARACTERS) return { type: 'text', size, text: data, note: data ? '' : EMPTY };
-  // A cut between two surrogates would show a character that was not sent.
-  const text = data.slice(0, PREVIEW_CHARACTERS).replace(/[\uD800-\uDBFF]$/, '');
-  return { type: 'text', size, text, note: shortened(text.length, data.length, 'character') };
+export function parseBase64(text) {
+  try {
+    const standard = text.replace(/\s/g, '').replaceAll('-', '+').replaceAll('_', '/');
+    return Uint8Array.from(atob(standard), (character) => character.charCodeAt(0)).buffer;
+  } catch {
+    return null;
+  }
 }
 
-/**
- * @param {Uint8Array} bytes
- * @returns {Preview}
- */
-function previewBinary(bytes) {
-  const text = Array.from(bytes.subarray(0, PREVIEW_BYTES), (byte) => byte.toString(16).padStart(2, '0')).join(' ');
-  if (bytes.length <= PREVIEW_BYTES) return { type: 'binary', size: bytes.length, text, note: text ? '' : EMPTY };
-  return { type: 'binary', size: bytes.length, text, note: shortened(PREVIEW_BYTES, bytes.length, 'byte') };
-}
-
-/**
- * @param {number} shown
- * @param {number} total
- * @param {string} noun
- * @returns {string}
- */
-function shortened(shown, total, noun) {
-  return `… shortened: ${shown.toLocaleString('en')} of ${count(total, noun)} shown`;
+/** @param {Uint8Array} bytes @returns {string} */
+export function toBase64(bytes) {
+  let binary = '';
+  for (let start = 0; start < bytes.length; start += 0x8000) {
+    binary += String.fromCharCode(...bytes.subarray(start, start + 0x8000));
+  }
+  return btoa(binary);
 }

@@ -81,11 +81,16 @@ export class Connection {
     this.#socket?.send(data);
   }
 
-  disconnect() {
+  /**
+   * @param {number} [code]
+   * @param {string} [reason]
+   * @throws {DOMException} When the browser does not let pages send this code or reason.
+   */
+  disconnect(code = 1000, reason = '') {
     if (this.state === 'CLOSED' || this.state === 'CLOSING') return;
-    this.#byUs = true;
     // While connecting, a code can't be sent; the browser then reports 1006.
-    this.#socket?.close(1000);
+    this.#socket?.close(code, reason);
+    this.#byUs = true;
     this.#listeners.onState('CLOSING');
   }
 }

@@ -1,60 +1,70 @@
 /**
  * Explain to the user how a connection ended.
  *
- * Rule 1: pure functions; the page's own origin is an argument.
+ * Rule 1: pure functions; what the server answered when it was asked for the reason is an argument.
  */
 
+import { t } from './i18n.js';
 import { explainCode } from './server.js';
 
+/** Codes with which a connection ends when nothing went wrong. */
+const NORMAL = [1000, 1001, 1005];
+
 /** @typedef {import('./connection.js').Ending} Ending */
-/** @typedef {import('./log.js').Happening} Happening */
 /** @typedef {import('./server.js').Server} Server */
 
 /**
- * @param {Ending} ending
- * @param {Server} server
- * @param {string} origin The page's origin.
- * @returns {Happening}
+ * @typedef {object} Happening An event that is not a message.
+ * @property {string} title
+ * @property {string} [details]
+ * @property {'good' | 'bad' | ''} [mood]
+ * @property {string} [tryUrl] A URL that could work instead.
  */
-export function explainEnding(ending, server, origin) {
-  if (ending.wasOpen) return explainClose(ending, server);
-  if (ending.byUs) return { title: 'Disconnected before the connection was open' };
-  return explainFailure(ending, origin);
-}
 
 /**
  * @param {Ending} ending
  * @param {Server} server
  * @returns {Happening}
  */
-function explainClose({ code, reason, wasClean, byUs }, server) {
+export function explainClose({ code, reason, wasClean, byUs }, server) {
   const details = [
-    `${code} means ${explainCode(server, code)}`,
-    reason ? `Reason given: “${reason}”` : 'No reason given',
-    wasClean
-      ? 'Clean: both sides completed the closing handshake'
-      : 'Not clean: the connection ended without a complete closing handshake',
+    t('codeMeans', { code, meaning: explainCode(server, code) }),
+    reason ? t('reasonGiven', { reason }) : t('noReason'),
+    t(wasClean ? 'clean' : 'notClean'),
   ];
-  const who = byUs ? 'Disconnected' : wasClean ? 'Closed by the server' : 'Connection lost';
-  return { title: `${who}, code ${code}`, details: details.join('\n'), mood: wasClean ? undefined : 'bad' };
+  const who = byUs ? 'disconnected' : wasClean ? 'closedByServer' : 'connectionLost';
+  const normal = wasClean && (byUs || NORMAL.includes(code));
+  return { title: t(who, { code }), details: details.join('\n'), mood: normal ? '' : 'bad' };
 }
 
 /**
  * @param {Ending} ending
- * @param {string} origin
+ * @param {string} answer What the server answered to a plain request; empty if that is unknown.
  * @returns {Happening}
  */
-function explainFailure({ url, protocols }, origin) {
+export function explainFailure(ending, answer) {
+  const { url } = ending;
+  const title = t('couldNotConnect', { url });
+  if (answer) return { title, details: t('serverAnswered', { answer }), mood: 'bad' };
+  const { protocol, host } = new URL(url);
+  const tryUrl = protocol === 'wss:' ? url.replace('wss', 'ws') : undefined;
+  // This page itself came from this port without TLS.
+  const isPlain = tryUrl && host === location.host && location.protocol === 'http:';
+  const details = isPlain ? t('portIsPlain', { url: tryUrl }) : [t('browserHides'), ...advise(ending)].join('\n• ');
+  return { title, details, mood: 'bad', tryUrl };
+}
+
+/** @param {Ending} ending @returns {string[]} What the user can check. */
+function advise({ url, protocols }) {
   const { protocol, host } = new URL(url);
   const secure = protocol === 'wss:';
-  const details = [
-    'Browsers do not tell a page why: neither the status nor the network error. What to check:',
-    `• Is a server running there? Open ${secure ? 'https' : 'http'}://${host}/ in a new tab.`,
-    secure && '• Is its certificate trusted? The new tab shows a warning if it is not.',
-    '• Is there a WebSocket endpoint at this path?',
-    protocols.length && `• Does the server support one of the requested subprotocols (${protocols.join(', ')})?`,
-    `• Does the server allow pages from ${origin}?`,
-    '• The log of the server says why it refused the connection.',
-  ];
-  return { title: `Could not connect to ${url}`, details: details.filter(Boolean).join('\n'), mood: 'bad' };
+  return [
+    t('checkRunning', { url: `${secure ? 'https' : 'http'}://${host}/` }),
+    secure ? t('checkCertificate') : '',
+    secure ? t('checkPlain', { url: url.replace('wss', 'ws') }) : '',
+    t('checkPath'),
+    protocols.length ? t('checkSubprotocols', { protocols: protocols.join(', ') }) : '',
+    t('checkOrigin', { origin: location.origin }),
+    t('checkLog'),
+  ].filter(Boolean);
 }

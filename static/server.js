@@ -4,6 +4,8 @@
  * Rule 1: the page contains none of this itself. Without an answer it still works, with fewer explanations.
  */
 
+import { isTranslated, t } from './i18n.js';
+
 /**
  * @typedef {object} Server
  * @property {{path: string, speaks: string, help: string}[]} paths
@@ -14,6 +16,10 @@
 
 /** @type {Server} */
 export const UNKNOWN_SERVER = { paths: [], commands: [], closeCodes: {}, problem: '' };
+
+/** The WebSocket URL of the directory of the page. */
+export const base = new URL('./', location.href);
+base.protocol = base.protocol === 'https:' ? 'wss:' : 'ws:';
 
 /** @returns {Promise<Server>} Never rejects: `problem` reports a failure. */
 export async function loadServer() {
@@ -32,9 +38,10 @@ export async function loadServer() {
  * @returns {string}
  */
 export function explainCode(server, code) {
+  if (isTranslated(`code.${code}`)) return t(`code.${code}`);
   const known = server.closeCodes[code];
   if (known) return known;
-  if (code >= 3000 && code <= 3999) return 'a code registered by a library or framework';
-  if (code >= 4000 && code <= 4999) return 'a code private to the application';
-  return 'an unknown code';
+  if (code >= 3000 && code <= 3999) return t('codeRegistered');
+  if (code >= 4000 && code <= 4999) return t('codePrivate');
+  return t('codeUnknown');
 }

@@ -102,10 +102,52 @@ def open_server_page(
     return open_one
 
 
+@pytest.fixture(scope="session")
+def shared_page(chromium: Browser, server_origin: str) -> ServerPage:
+    """Return the browser page that the tests share that need no special browser options."""
+    page = chromium.new_context(permissions=["clipboard-read", "clipboard-write"]).new_page()
+    return ServerPage(page, server_origin, Complaints(page))
+
+
 @pytest.fixture
-def server_page(open_server_page: Callable[..., ServerPage]) -> ServerPage:
-    """Open the server's page, not yet connected."""
-    return open_server_page()
+def server_page(shared_page: ServerPage) -> Iterator[ServerPage]:
+    """Open the server's page, not yet connected, with empty storage."""
+    shared_page.complaints.forget()
+    shared_page.open()
+    yield shared_page
+    shared_page.page.unroute_all()
+    shared_page.page.evaluate("localStorage.clear(); sessionStorage.clear()")
+    shared_page.page.goto("about:blank")
+    complaints = shared_page.complaints.unexpected()
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.fixture(scope="session")
+def server_with(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Return a function that returns the origin of a server with these flags. Tests with the same flags share one."""
+    with ExitStack() as stack:
+        origins: dict[tuple[str, ...], str] = {}
+
+        def start(*flags: str) -> str:
+            if flags not in origins:
+                port = free_port()
+                stack.enter_context(running_server(tmp_path_factory.mktemp("server"), port, *flags))
+                origins[flags] = f"http://127.0.0.1:{port}"
+            return origins[flags]
+
+        yield start
+
+
+@pytest.fixture
+def visit(server_page: ServerPage) -> Callable[[str], ServerPage]:
+    """Return a function that opens the page of another server in the shared browser page."""
+
+    def open_one(origin: str) -> ServerPage:
+        page = ServerPage(server_page.page, origin, server_page.complaints)
+        page.open()
+        return page
+
+    return open_one
 
 
 @pytest.fixture

@@ -27,20 +27,21 @@ class ConnectTests:
                   .observe(status, { childList: true, characterData: true, subtree: true });
             }"""
         )
-        server_page.expect_state("CLOSED")
+        server_page.expect_state("Closed")
         server_page.connect.click()
-        server_page.expect_state("OPEN")
+        server_page.expect_state("Open")
         server_page.disconnect.click()
-        server_page.expect_state("CLOSED")
-        assert server_page.page.evaluate("words") == ["CONNECTING", "OPEN", "CLOSING", "CLOSED"]
+        server_page.expect_state("Closed")
+        assert server_page.page.evaluate("words") == ["Connecting", "Open", "Closing", "Closed"]
 
     def test_enables_only_the_controls_that_apply_to_the_state(self, server_page):
         page = server_page
         expect(page.connect).to_be_enabled()
-        for control in (page.disconnect, page.send, page.command("hello")):
+        expect(page.disconnect).to_be_hidden()
+        for control in (page.send, page.command("hello")):
             expect(control).to_be_disabled()
         page.connect_to("/")
-        expect(page.connect).to_be_disabled()
+        expect(page.connect).to_be_hidden()
         for control in (page.disconnect, page.send, page.command("hello")):
             expect(control).to_be_enabled()
 
@@ -56,29 +57,105 @@ class ConnectTests:
         expect(server_page.events.last).to_contain_text("Subprotocol: superchat")
 
 
+class KeepTests:
+    """The form is kept over a reload, connections as long as the user wants."""
+
+    def test_keeps_the_url_and_the_subprotocols_over_a_reload_of_the_tab_only(self, server_page):
+        """A URL may contain a token, so only a connection that the user saves stays when the tab is closed."""
+        server_page.url.fill("/echo?token=secret")
+        server_page.subprotocols.fill("chat")
+        server_page.page.reload()
+        expect(server_page.url).to_have_value("/echo?token=secret")
+        expect(server_page.subprotocols).to_have_value("chat")
+        assert server_page.page.evaluate("localStorage.length") == 0
+
+    def test_saves_a_connection_fills_it_in_and_removes_it(self, server_page):
+        page = server_page.page
+        server_page.url.fill("/ticker")
+        server_page.subprotocols.fill("chat")
+        page.get_by_label("Name of the saved connection").fill("My ticker")
+        page.get_by_role("button", name="Save", exact=True).click()
+        page.reload()
+        server_page.url.fill("/")
+        server_page.subprotocols.fill("")
+        page.get_by_role("list", name="Saved connections").get_by_role(
+            "button", name="My ticker /ticker · chat"
+        ).click()
+        expect(server_page.url).to_have_value("/ticker")
+        expect(server_page.subprotocols).to_have_value("chat")
+        expect(server_page.connect).to_be_focused()
+        page.get_by_role("button", name="Remove My ticker").click()
+        expect(page.get_by_text("None yet.")).to_be_visible()
+        assert page.evaluate("localStorage.length") == 0
+
+
+class ReconnectTests:
+    """With the option, the page connects again after increasing delays."""
+
+    def test_connects_again_when_the_server_closes_and_counts_down(self, server_page):
+        server_page.page.get_by_label("Reconnect when the connection ends").check()
+        server_page.connect_to("/")
+        server_page.command("bye").click()
+        expect(server_page.state).to_contain_text("Retry in 1 s")
+        expect(server_page.events.filter(has_text="Connected to")).to_have_count(2)
+        server_page.disconnect.click()
+        server_page.expect_state("Closed")
+
+    def test_cancel_ends_the_waiting(self, server_page):
+        server_page.complaints.allow("WebSocket connection to .* failed")
+        server_page.page.get_by_label("Reconnect when the connection ends").check()
+        server_page.url.fill(f"ws://127.0.0.1:{free_port()}/")
+        server_page.connect.click()
+        expect(server_page.events.filter(has_text="Could not connect")).to_have_count(2)
+        expect(server_page.state).to_contain_text("Retry in")
+        server_page.page.get_by_role("button", name="Cancel").click()
+        server_page.expect_state("Closed")
+
+    def test_delays_double_up_to_thirty_seconds_with_jitter(self, server_page):
+        delays = server_page.page.evaluate(
+            """async () => {
+                const { Reconnect } = await import('/reconnect.js');
+                const delays = [];
+                const waiting = new Reconnect(() => {}, (seconds) => delays.push(seconds));
+                for (let failure = 0; failure < 9; failure += 1) {
+                    waiting.cancel();
+                    waiting.schedule();
+                }
+                waiting.cancel();
+                return delays;
+            }"""
+        )
+        assert len(delays) == 9
+        for failure, seconds in enumerate(delays):
+            longest = min(30, 0.5 * 2**failure)
+            assert longest / 2 <= seconds <= longest + 1
+
+
 class CloseTests:
     """The connection closes."""
 
     def test_disconnect_closes_with_1000_and_logs_a_clean_close(self, server_page):
         server_page.connect_to("/echo")
         server_page.disconnect.click()
-        server_page.expect_state("CLOSED")
+        server_page.expect_state("Closed")
         expect(server_page.events.last).to_contain_text("Disconnected, code 1000")
-        expect(server_page.events.last).to_contain_text("Clean")
+        expect(server_page.read(server_page.events.last)).to_contain_text("Clean: both sides")
+        expect(server_page.problem).to_be_hidden()
 
     def test_explains_the_code_1000_of_the_command_bye(self, server_page):
         server_page.connect_to("/")
         server_page.command("bye").click()
-        server_page.expect_state("CLOSED")
+        server_page.expect_state("Closed")
         expect(server_page.events.last).to_contain_text("Closed by the server, code 1000")
         expect(server_page.events.last).to_contain_text("1000 means normal closure")
-        expect(server_page.events.last).to_contain_text("Clean: both sides completed the closing handshake")
+        detail = server_page.read(server_page.events.last)
+        expect(detail).to_contain_text("Clean: both sides completed the closing handshake")
 
     def test_can_connect_again_after_a_close(self, server_page):
         for _ in range(2):
             server_page.connect_to("/")
             server_page.command("bye").click()
-            server_page.expect_state("CLOSED")
+            server_page.expect_state("Closed")
         expect(server_page.events.filter(has_text="Connected to")).to_have_count(2)
 
     @pytest.mark.parametrize(
@@ -97,9 +174,10 @@ class CloseTests:
         server_page = open_server_page(f"http://127.0.0.1:{port}")
         server_page.connect_to("/")
         server.send_signal(how)
-        server_page.expect_state("CLOSED")
+        server_page.expect_state("Closed")
         expect(server_page.events.last).to_contain_text(title)
-        expect(server_page.events.last).to_contain_text(meaning)
+        expect(server_page.problem).to_contain_text(title)
+        expect(server_page.problem).to_contain_text(meaning)
 
 
 class FailureTests:
@@ -111,19 +189,37 @@ class FailureTests:
         url = f"ws://127.0.0.1:{free_port()}/"
         server_page.url.fill(url)
         server_page.connect.click()
-        failure = server_page.events.last
+        expect(server_page.events.last).to_contain_text(f"Could not connect to {url}")
+        failure = server_page.problem
         expect(failure).to_contain_text(f"Could not connect to {url}")
         expect(failure).to_contain_text("Browsers do not tell a page why")
         expect(failure).to_contain_text(f"Open {url.replace('ws', 'http', 1)} in a new tab")
         expect(failure).to_contain_text(f"Does the server allow pages from {server_page.origin}?")
-        server_page.expect_state("CLOSED")
+        server_page.expect_state("Closed")
 
     def test_names_the_requested_subprotocols_when_the_server_selects_none(self, server_page):
         """A browser then fails the connection."""
         server_page.complaints.allow("WebSocket connection to .* failed")
         server_page.subprotocols.fill("mqtt")
         server_page.connect.click()
-        expect(server_page.events.last).to_contain_text("one of the requested subprotocols (mqtt)?")
+        expect(server_page.problem).to_contain_text("one of the requested subprotocols (mqtt)?")
+
+    def test_shows_the_reason_that_the_server_gives_for_a_refusal(self, server_page):
+        """The page asks for the same path over HTTP, because browsers hide the response to a refused handshake."""
+        server_page.complaints.allow("WebSocket connection to .* failed|Failed to load resource")
+        server_page.url.fill("/ws?channel=" + "x" * 300)
+        server_page.connect.click()
+        expect(server_page.problem).to_contain_text("The server gives this reason")
+        expect(server_page.problem).to_contain_text("expected at most 255")
+
+    def test_suggests_ws_for_wss_to_a_plain_port_and_connects_with_it(self, server_page):
+        server_page.complaints.allow("WebSocket connection to .* failed")
+        server_page.url.fill(server_page.websocket_url("/echo").replace("ws", "wss"))
+        server_page.connect.click()
+        expect(server_page.problem).to_contain_text("This port uses no TLS")
+        server_page.page.get_by_role("button", name=f"Connect to {server_page.websocket_url('/echo')}").click()
+        server_page.expect_state("Open")
+        expect(server_page.problem).to_be_hidden()
 
     @pytest.mark.parametrize(
         ("url", "subprotocols"), [("ws://", ""), ("ftp://localhost/", ""), ("/", "cha(t"), ("/", "chat, chat")]
@@ -133,7 +229,7 @@ class FailureTests:
         server_page.subprotocols.fill(subprotocols)
         server_page.connect.click()
         expect(server_page.events.last).to_contain_text("The browser rejected this URL or subprotocol")
-        server_page.expect_state("CLOSED")
+        server_page.expect_state("Closed")
         expect(server_page.connect).to_be_enabled()
 
     def test_connects_and_says_so_if_server_json_cannot_be_loaded(self, open_browser_page, server_origin):

@@ -69,4 +69,4 @@ def test_a_renewed_certificate_is_used_and_an_open_websocket_stays_open(trusting
                 context.close()
 
         wait_until(lambda: expires() == int(expected), "the new certificate")
-        server_page.expect_state("OPEN")
+        server_page.expect_state("Open")

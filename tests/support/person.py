@@ -81,6 +81,11 @@ class Complaints:
         """Expect complaints that match a regular expression."""
         self._allowed.append(pattern)
 
+    def forget(self) -> None:
+        """Begin anew, for the next test that uses the page."""
+        self._seen.clear()
+        self._allowed.clear()
+
     def unexpected(self) -> list[str]:
         """Return the complaints that no allowed pattern matches."""
         return [line for line in self._seen if not any(re.search(pattern, line) for pattern in self._allowed)]
@@ -113,17 +118,20 @@ class ServerPage:
         self.subprotocols = page.get_by_label("Subprotocols")
         self.connect = page.get_by_role("button", name="Connect", exact=True)
         self.disconnect = page.get_by_role("button", name="Disconnect", exact=True)
-        self.message = page.get_by_label("Message")
+        self.message = page.get_by_label("Message", exact=True).and_(page.locator("textarea"))
         self.send_as = page.get_by_label("Send as")
         self.send = page.get_by_role("button", name="Send", exact=True)
+        self.hint = page.locator("#message-hint")
         self.commands = page.get_by_role("group", name="Commands").get_by_role("button")
-        self.log = page.get_by_role("log", name="Log")
-        self.lines = self.log.get_by_role("listitem")
-        self.sent = self._lines_marked("↑ sent")
-        self.received = self._lines_marked("↓ received")
-        self.events = self._lines_marked("• event")
-
-        self.channel = Channel(page.get_by_role("group", name="Channel"))
+        self.list = page.get_by_role("listbox", name="Messages")
+        self.rows = self.list.get_by_role("option")
+        self.sent = self.rows.and_(page.locator(".sent"))
+        self.received = self.rows.and_(page.locator(".received"))
+        self.events = self.rows.and_(page.locator(".event"))
+        self.counts = page.locator("#counts")
+        self.problem = page.locator("#problem")
+        self.detail = page.get_by_role("complementary", name="Message")
+        self.channel = Channel(page.get_by_role("group", name="Channel"), self)
 
     def open(self) -> None:
         """Open the page and wait until it has loaded the server's details."""
@@ -135,10 +143,10 @@ class ServerPage:
         return urljoin(self.origin.replace("http", "ws", 1), path)
 
     def connect_to(self, path: str) -> None:
-        """Connect to a path on the server and wait until the page shows the state OPEN."""
+        """Connect to a path on the server and wait until the page shows that the connection is open."""
         self.url.fill(self.websocket_url(path))
         self.connect.click()
-        self.expect_state("OPEN")
+        self.expect_state("Open")
 
     def expect_state(self, word: str) -> None:
         """Wait until the page shows this state of the connection."""
@@ -153,8 +161,14 @@ class ServerPage:
         """Return the button of a command."""
         return self.page.get_by_role("button", name=name, exact=True)
 
-    def _lines_marked(self, mark: str) -> Locator:
-        return self.lines.filter(has=self.page.get_by_text(mark, exact=True))
+    def read(self, row: Locator) -> Locator:
+        """Open a row; return the panel that shows it whole."""
+        row.click()
+        return self.detail
+
+    def show_as(self, name: str) -> None:
+        """Choose how the panel shows the message: JSON, Text, Bytes."""
+        self.detail.get_by_role("tab", name=name).click()
 
 
 class Channel:
@@ -163,9 +177,10 @@ class Channel:
 
     Args:
         panel: locates the panel.
+        page: the page, whose list shows the messages of the channel.
     """
 
-    def __init__(self, panel: Locator) -> None:
+    def __init__(self, panel: Locator, page: ServerPage) -> None:
         self.panel = panel
         self.name = panel.get_by_label("Name")
         self.rewind = panel.get_by_label("Begin with")
@@ -174,11 +189,14 @@ class Channel:
         self.data = panel.get_by_label("Data")
         self.key = panel.get_by_label("API key")
         self.publish = panel.get_by_role("button", name="Publish", exact=True)
-        self.lines = panel.get_by_role("log").get_by_role("listitem")
-        self.messages = self.lines.filter(has=panel.page.get_by_text("↓ received", exact=True))
+        self.lines = page.rows
+        self.messages = page.received
 
     def open(self) -> None:
-        """Expand the panel."""
+        """Expand the panel; on a phone, choose the view that contains it."""
+        tools = self.panel.page.get_by_role("button", name="Tools")
+        if tools.is_visible():
+            tools.click()
         self.panel.get_by_text("Channel", exact=True).click()
         expect(self.name).to_be_visible()
 
