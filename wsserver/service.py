@@ -36,7 +36,7 @@ from wsserver.config.insecure import describe_insecure_options, refuse_exposure
 from wsserver.config.loader import require_libraries
 from wsserver.config.redis_url import parse_redis_url
 from wsserver.config.settings import Settings
-from wsserver.endpoints.application import Endpoint
+from wsserver.endpoints.application import Endpoint, Routes
 from wsserver.endpoints.authorization import Authorizer
 from wsserver.endpoints.centrifuge.emulation import OPERATION, Emulation, Sessions
 from wsserver.endpoints.commands import Command, ICommand, collect
@@ -65,6 +65,7 @@ from wsserver.listening.renewal import CertificateSource, CertificateWatch
 from wsserver.typing import Path
 from wsserver.web.admin import MovedAPI, check_method, make_admin_frontend, metrics_disabled, moved, public_check
 from wsserver.web.api import API
+from wsserver.web.case_paths import disabled_case_pages
 from wsserver.web.centrifuge_http import CentrifugeHTTP, Handler
 from wsserver.web.connection import HTTPServer
 from wsserver.web.cors import CrossOrigin, describe_request
@@ -87,6 +88,7 @@ from wsserver.wire.timers import use_monotonic_clock
 
 if TYPE_CHECKING:
     from wsserver.auth.jwks import JWKS
+    from wsserver.endpoints.cases.protocol import Bench
     from wsserver.web.exposition import Exposition
 
 __all__ = ["WebSocketService", "use_monotonic_clock"]
@@ -141,6 +143,9 @@ class WebSocketService(Service):
 
     _lag: LagMeter | None = None
     _stopping: Shutdown | None = None
+
+    bench: "Bench | None" = None
+    """The conformance cases and their results; None if they are not enabled."""
 
     group: "Group | None" = None
     """The processes that share the listeners; None if there is only this one."""
@@ -214,6 +219,7 @@ class WebSocketService(Service):
             application_endpoints=endpoints or {},
             service=self,
             started=reactor.seconds(),
+            benches=self._serve_cases(),
         )
         self.endpoints = make_router(settings)
         self._gate = AcceptGate(reactor)
@@ -225,7 +231,7 @@ class WebSocketService(Service):
         )
         access_log = self.connections.access_log
         api, self._sse = self._api(), self._events()
-        paths: dict[str, Handler] = {**centrifuge.paths}
+        paths: dict[str, Handler] = {**centrifuge.paths, **self._case_pages}
         probes = {b"ready": Probe("ready", self.problem), b"health": Probe("alive", lambda: None)}
         is_public = not settings.admin_listen
         pages = PageSite(self._root(table, probes if is_public else {}), reactor, cross_origin, access_log)
@@ -292,6 +298,20 @@ class WebSocketService(Service):
     def certificates(self) -> list[CertificateSource]:
         """The certificate files of the listeners with TLS."""
         return [one.certificates for one in self._listeners if one.certificates is not None]
+
+    def _serve_cases(self) -> Callable[[ServerFactory], Routes] | None:
+        """Make the conformance cases if they are enabled; return what binds their WebSocket endpoints."""
+        self._case_pages: dict[str, Handler] = disabled_case_pages()
+        if not self.settings.cases:
+            return None
+        # The tables of the cases need a megabyte, which most servers can do without.
+        from wsserver.endpoints.cases.protocol import Bench  # noqa: PLC0415
+        from wsserver.endpoints.cases.walk import bind_cases  # noqa: PLC0415
+        from wsserver.web.cases import case_pages  # noqa: PLC0415
+
+        self.bench = Bench(self._reactor, self.connections.counters.limits)
+        self._case_pages = case_pages(self.bench)
+        return partial(bind_cases, self.bench)
 
     def _limited_clients(self, settings: Settings) -> Clients:
         clients = self.hub.clients
@@ -568,6 +588,8 @@ class WebSocketService(Service):
             _log.warn("{warning}", warning=warning)
         if self.settings.faults and not self._loopback_only:
             _log.warn("other machines can reach the faults, which are for testing clients (--faults)")
+        if self.settings.cases and not self._loopback_only:
+            _log.warn("other machines can run conformance cases, and read the reports of all clients (--cases)")
         catch_all = self.endpoints.catch_all
         _log.info(
             "unknown WebSocket paths {answer} ({reason})",

@@ -26,6 +26,12 @@ NO_MESSAGES = {
     "testing.py": "errors in tests",
     "cli/centrifugo/toml.py": "TOML",
     "cli/quickstart.py": "sentences around commands to paste",
+    **{
+        f"endpoints/cases/{topic}.py": "titles of conformance cases"
+        for topic in ("closing", "compression", "fragmentation", "framing", "handshakes", "limits", "pings", "text")
+    },
+    "endpoints/cases/script.py": "phrases about what a client must do",
+    "web/cases.py": "HTML",
 }
 """Modules whose texts are not messages -> what the texts are."""
 
@@ -61,6 +67,9 @@ KINDS = {
     "_refuse_rate": "close",
     "_closed": "close",
     "invalid_command": "close",
+    "_finish": "text",
+    "_continued": "text",
+    "SubElement": "text",
     "failHandshake": "error",
     "abort_handshake": "error",
     "fail": "error",

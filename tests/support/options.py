@@ -91,6 +91,7 @@ DEFAULTS = {
     "insecure": False,
     "tap": "auto",
     "max_taps": 100,
+    "cases": False,
     "catch_all": "auto",
     "reply_prefix": "",
     "timezone": None,

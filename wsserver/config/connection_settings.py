@@ -390,6 +390,13 @@ class ConnectionSettings:
         metavar="N",
         reload=True,
     )
+    cases: bool = option(
+        _TEST_BENCH,
+        a_flag,
+        False,
+        "Serve conformance cases for WebSocket clients at /case/1, /case/2 and so on, and their reports at "
+        "/case/report. Everyone who can reach the server can then run them and read the reports. Needs --workers 1.",
+    )
     # Precedent: Centrifugo off. Without --admin-listen, clients reach the path, too.
     metrics: str = option(
         _METRICS,

@@ -44,6 +44,8 @@ class Settings(ChannelSettings):
             if value is not option.default:
                 object.__setattr__(self, option.name, _check(option, option.name, value))
         refuse_exposed_interface(self)
+        if self.cases and self.workers != 1:
+            raise SettingError("--cases", "expected --workers 1: each process has reports of its own")
         for name in ("token_secret", "token_secret_previous"):
             # RFC 7518 section 3.2: at least as long as the hash. A shorter secret can be found from one token by
             # guessing.

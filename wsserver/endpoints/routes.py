@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from wsserver.config.settings import Settings
-from wsserver.endpoints.application import Endpoint, bind_routes
+from wsserver.endpoints.application import Endpoint, Routes, bind_routes
 from wsserver.endpoints.authorization import Authorizer
 from wsserver.endpoints.centrifuge.one_way import OneWayProtocol
 from wsserver.endpoints.centrifuge.pages import Pages
@@ -25,7 +25,9 @@ from wsserver.endpoints.unknown_paths import (
     CatchAll,
     decide_catch_all,
     find_nearest_path,
+    names_cases,
     names_channel,
+    refuse_cases,
     refuse_channel,
     refuse_unknown_path,
 )
@@ -45,6 +47,13 @@ HELP = {
     "/connection/websocket": "Centrifuge client protocol (JSON), for Centrifugo SDKs",
     "/connection/uni_websocket": "pushes of the Centrifuge protocol (JSON), for clients without an SDK",
     "/ticker": "sends messages at an interval: ?every=1s&count=3&text=tick",
+    "/case/": "runs a conformance case with a client that echoes: /case/1?agent=NAME; see /case",
+    "/case/count": "sends the number of conformance cases",
+    "/runCase": "same as /case/, for clients of Autobahn's fuzzing server: ?case=1&agent=NAME",
+    "/getCaseCount": "same as /case/count",
+    "/getCaseInfo": "describes a conformance case: ?case=1",
+    "/getCaseStatus": "sends the verdict of a conformance case: ?case=1&agent=NAME",
+    "/updateReports": "closes; reports are always up to date",
 }
 """Built-in path -> what its endpoint does, for the help page."""
 
@@ -64,6 +73,7 @@ class Router:
         application_endpoints: path or prefix -> endpoint (see `bind_routes`). They replace built-in endpoints.
         service: the `WebSocketService`, which becomes the attribute `service` of connections to these endpoints.
         started: when the server was started, by the clock.
+        benches: returns the endpoints that test clients, given the factory; None if they are not enabled.
     """
 
     def __init__(
@@ -79,6 +89,7 @@ class Router:
         application_endpoints: Mapping[str, Endpoint],
         service: Any,
         started: float,
+        benches: Callable[[ServerFactory], Routes] | None = None,
     ) -> None:
         command = bind(
             CommandProtocol,
@@ -110,10 +121,12 @@ class Router:
         # No WebSocket pings: the Centrifuge protocol has its own.
         self._paths[_CENTRIFUGE] = bind(CentrifugeProtocol, factory, autoPingInterval=0, **self.centrifuge)
         self._paths[_ONE_WAY] = bind(OneWayProtocol, factory, **self.centrifuge)
+        bench = Routes({}, {}) if benches is None else benches(factory)
+        self._paths |= bench.exact
         routes = bind_routes(application_endpoints, factory, service)
         self._built_in = self._paths.keys() - routes.exact.keys()
         self._paths |= routes.exact
-        self._prefixes = routes.prefixes
+        self._prefixes = {**routes.prefixes, **bench.prefixes}
         self._command = command
         self._push = bind(
             RawProtocol,
@@ -173,6 +186,8 @@ class Router:
         return next((make for prefix, make in self._prefixes.items() if f"{path}/".startswith(prefix)), None)
 
     def _find_unknown(self, path: Path) -> type[ServerProtocol] | Refusal:
+        if names_cases(path):
+            return refuse_cases(path)
         nearest = find_nearest_path(path, self.paths)
         # A Centrifuge SDK would mistake the echo of its commands for replies.
         if self.catch_all.enabled and nearest != _CENTRIFUGE and path not in CENTRIFUGE_HTTP:

@@ -21,7 +21,9 @@ __all__ = [
     "CatchAll",
     "decide_catch_all",
     "find_nearest_path",
+    "names_cases",
     "names_channel",
+    "refuse_cases",
     "refuse_channel",
     "refuse_unknown_path",
 ]
@@ -42,6 +44,9 @@ CENTRIFUGE_HTTP: Final = frozenset(
     }
 )
 """The paths of Centrifuge clients that do not accept WebSocket."""
+
+_CASES_OF_AUTOBAHN = frozenset({"/runCase", "/getCaseCount", "/getCaseInfo", "/getCaseStatus", "/updateReports"})
+"""The paths of Autobahn's fuzzing server, which the conformance cases have, too."""
 
 _CHANNEL_OPTIONS = (
     "redis",
@@ -135,6 +140,16 @@ def find_nearest_path(path: str, known: Iterable[str]) -> str | None:
 def _contains(segments: list[str], parts: list[str]) -> bool:
     starts = range(len(segments) - len(parts) + 1)
     return any(segments[start : start + len(parts)] == parts for start in starts)
+
+
+def names_cases(path: str) -> bool:
+    """Return whether a path belongs to the conformance cases, which need the option `cases`."""
+    return path == "/case" or path.startswith("/case/") or path in _CASES_OF_AUTOBAHN
+
+
+def refuse_cases(path: str) -> Refusal:
+    """Refuse a request for a conformance case, with a 404 refusal that names the option."""
+    return Refusal(HTTPStatus.NOT_FOUND, f"{_show(path)} needs the server option --cases, or is not one of its paths")
 
 
 def refuse_unknown_path(path: str, nearest: str | None) -> Refusal:

@@ -265,6 +265,7 @@ VALUES = {
     "insecure": FLAG,
     "tap": ({"auto": "auto", "on": "on", "OFF": "off"}, ["", "true", "maybe"]),
     "max_taps": ({"0": 0, "7": 7}, ["-1", "10001", "many"]),
+    "cases": FLAG,
     "catch_all": ({"auto": "auto", "on": "on", "OFF": "off"}, ["", "true", "maybe"]),
     "reply_prefix": (
         {"": "", "> ": "> ", "ü\u2028": "ü\u2028", "\ud7ff\ue000": "\ud7ff\ue000", "x" * 1024: "x" * 1024},
