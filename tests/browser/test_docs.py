@@ -1,26 +1,26 @@
-"""Tests for the tutorials: every command runs and prints what the page shows."""
+"""Tests for the tutorials and similar pages: every command runs and prints what the page shows."""
 
 import pytest
 from paths import DOCS, ROOT
 from walkthrough import Block, Walk, read_blocks
 
-TUTORIALS = DOCS / "tutorials"
-
 
 class WalkthroughTests:
-    """Each tutorial is followed from its first block to its last."""
+    """Each page is followed from its first block to its last."""
 
     @pytest.mark.parametrize(
         ("page", "checks"),
         [
-            ("first-five-minutes.md", 8),
-            ("push-from-redis.md", 8),
-            ("push-from-http.md", 6),
-            ("embed-in-twisted.md", 2),
+            ("tutorials/first-five-minutes.md", 8),
+            ("tutorials/push-from-redis.md", 8),
+            ("tutorials/push-from-http.md", 6),
+            ("tutorials/embed-in-twisted.md", 2),
+            ("how-to/move-from-echo-server.md", 2),
+            ("how-to/move-from-openresty.md", 1),
         ],
     )
-    def test_following_a_tutorial_prints_what_it_shows(self, tmp_path, open_browser_page, page, checks):
-        blocks = read_blocks(TUTORIALS / page)
+    def test_following_a_page_prints_what_it_shows(self, tmp_path, open_browser_page, page, checks):
+        blocks = read_blocks(DOCS / page)
         assert {block.kind for block in blocks} <= {"sh", "js", "text", "json", "python"}
         shown = [block for block in blocks if block.kind in ("text", "json") and block.name != "send"]
         assert len(shown) == checks

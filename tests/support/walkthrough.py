@@ -29,6 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from paths import DOCS
 from playwright.sync_api import Page
 from ports import free_port
 from processes import wait_until_ready
@@ -73,7 +74,7 @@ class Walk:
         self._printed = ""
         self._stop_server: Callable[[], None] = lambda: None
         self._stack = ExitStack()
-        self._redis, self._server = free_port(), free_port()
+        self._redis, self._server, self._backend = free_port(), free_port(), free_port()
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         kept = {name: value for name, value in os.environ.items() if not name.startswith("WSSERVER_")}
         self._options: dict[str, Any] = {
@@ -140,7 +141,8 @@ class Walk:
     def _at_our_ports(self, text: str) -> str:
         text = text.replace("make serve", "wsserver serve")
         text = text.replace("8080", str(self._server)).replace("6379", str(self._redis))
-        text = text.replace("redis-cli ", f"redis-cli -p {self._redis} ")
+        text = text.replace("redis-cli ", f"redis-cli -p {self._redis} ").replace("3000", str(self._backend))
+        text = text.replace("examples/backend.py", f"{DOCS}/examples/backend.py {self._backend}")
         key = _KEY.search(self._server_output.read_text("utf-8")) if self._server_output else None
         text = text if key is None else _KEY.sub(key[0], text)
         return re.sub(r"(wsserver (?:publish|subscribe)) ", rf"\1 --url http://127.0.0.1:{self._server} ", text)
@@ -154,7 +156,7 @@ class Walk:
         return self._page
 
     def _start(self, text: str) -> None:
-        is_server = "redis-server" not in text and "subscribe" not in text
+        is_server = not any(word in text for word in ("redis-server", "subscribe", "backend.py"))
         if is_server:
             self._stop_server()
         number = len(list(self._directory.iterdir()))
@@ -169,6 +171,8 @@ class Walk:
         self._stack.callback(stop)
         if "redis-server" in text:
             self._wait_until(lambda: _answers(self._redis), output.read_text)
+        elif "backend.py" in text:
+            self._wait_until(lambda: _answers(self._backend), errors.read_text)
         elif "subscribe" in text:
             self._subscriber = output
             self._wait_until(lambda: "subscribed" in errors.read_text(), errors.read_text)

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import re
 import shlex
 from collections import Counter
@@ -125,6 +126,14 @@ def test_every_flag_in_a_code_span_exists():
         known |= set(re.findall(r"--[a-z-]+", parser.format_help()))
     flags = {flag for page in PAGES for span in code_spans(page) for flag in re.findall(r"(?<!\S)--[a-z-]*", span)}
     assert sorted(flags - known) == []
+
+
+def test_every_method_of_the_api_that_a_page_names_exists():
+    known = {
+        path.rpartition("/")[2] for path in json.loads((ROOT / "docs/reference/openapi.json").read_text())["paths"]
+    }
+    named = {name for page in PAGES for name in re.findall(r"(?<![\w.])/api/(\w+)", page.read_text("utf-8"))}
+    assert named - known - {"METHOD", "unknown"} == set()
 
 
 GUIDE = ROOT / "docs" / "how-to" / "test-a-client.md"

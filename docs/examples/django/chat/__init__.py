@@ -1,0 +1,1 @@
+"""A Django project whose pages receive messages through wsserver."""
