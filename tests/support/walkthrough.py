@@ -118,7 +118,7 @@ class Walk:
 
     def _send(self, text: str) -> None:
         page = self._browser()
-        if page.locator("#state-word").inner_text() == "CLOSED":
+        if page.locator("#state").get_attribute("data-state") == "CLOSED":
             page.locator("#connect").click()
         page.locator("#message").fill(text.strip())
         page.locator("#send").click()
@@ -131,7 +131,7 @@ class Walk:
             "subscriber": lambda: self._subscriber.read_text("utf-8"),
             "server": lambda: _paragraphs(self._server_output.read_text("utf-8")),
             # Empty until the first message has arrived.
-            "received": lambda: ["", *self._browser().locator("#log .received .payload").all_inner_texts()][-1],
+            "received": lambda: ["", *self._browser().locator("#list .received .payload").all_inner_texts()][-1],
         }[block.name]
         self._wait_until(
             lambda: _normal(Block(block.kind, "", found())) == expected, lambda: f"{block.text}\n{found()}"
