@@ -69,11 +69,14 @@ from wsserver.web.case_paths import disabled_case_pages
 from wsserver.web.centrifuge_http import CentrifugeHTTP, Handler
 from wsserver.web.connection import HTTPServer
 from wsserver.web.cors import CrossOrigin, describe_request
+from wsserver.web.echo_stream import EchoStreams
+from wsserver.web.faults import FaultsPage
 from wsserver.web.methods import Methods
 from wsserver.web.site import PageSite, Probe, Root, describe
 from wsserver.web.sse import SSE
 from wsserver.web.static import read_directory, static_directory
 from wsserver.web.taps import TapPath, refuse_key
+from wsserver.web.whoami import answer_whoami
 from wsserver.wire.accepting import AcceptGate
 from wsserver.wire.admission import Admission
 from wsserver.wire.forwarded import TrustedProxies
@@ -231,7 +234,12 @@ class WebSocketService(Service):
         )
         access_log = self.connections.access_log
         api, self._sse = self._api(), self._events()
-        paths: dict[str, Handler] = {**centrifuge.paths, **self._case_pages}
+        paths: dict[str, Handler] = {
+            **centrifuge.paths,
+            **self._case_pages,
+            "/faults": FaultsPage(lambda: self.connections.settings.faults).answer,
+            "/.sse": EchoStreams(self.connections, now).answer,
+        }
         probes = {b"ready": Probe("ready", self.problem), b"health": Probe("alive", lambda: None)}
         is_public = not settings.admin_listen
         pages = PageSite(self._root(table, probes if is_public else {}), reactor, cross_origin, access_log)
@@ -245,6 +253,7 @@ class WebSocketService(Service):
             keepalive_timeout=lambda: self.connections.settings.keepalive_timeout,
             limits=self.connections.counters.limits,
             tap=TapPath(self.connections, refuse_key(api) if is_public else None).answer,
+            views={"/whoami": answer_whoami},
         )
         self.frontend = FrontendFactory(
             find=self.endpoints.find,
@@ -259,7 +268,7 @@ class WebSocketService(Service):
             counters=self.connections.counters,
             access_log=access_log,
             open_timeout=settings.open_timeout,
-            long_lived=frozenset({"/sse", *centrifuge.streams}),
+            long_lived=frozenset({"/sse", "/.sse", *centrifuge.streams}),
             max_head=settings.max_request_head,
             max_body=settings.max_request_body,
         )
@@ -342,6 +351,8 @@ class WebSocketService(Service):
             tap=lambda: self.connections.taps.enabled,
         )
         pages = {**read_directory(static_directory()), b"server.json": about}
+        if b"" in pages:
+            pages[b".ws"] = pages[b""]
         return Root(
             pages,
             self.endpoints.paths,

@@ -21,6 +21,7 @@ NO_MESSAGES = {
     "redis/occupancy_scripts.py": "Lua",
     "redis/scripts.py": "Lua",
     "config/reference.py": "Markdown",
+    "web/faults.py": "HTML",
     "web/openapi.py": "OpenAPI",
     "config/genconfig.py": "comments of a TOML file",
     "testing.py": "errors in tests",

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.commands import CACHEABLE, Command, Session, parse
-from wsserver.text import redact, redact_header
+from wsserver.endpoints.description import describe_connection
 from wsserver.wire.fastpath import OPEN
 from wsserver.wire.metering import Allowance
 from wsserver.wire.protocol import ServerProtocol
@@ -238,13 +238,6 @@ class CommandProtocol(ServerProtocol):
         return _Session(self)
 
 
-def _without_tokens(query: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
-    if query is None:
-        return None
-    tokens = ("token", "access_token")
-    return {name: ["[secret]"] * len(values) if name.lower() in tokens else values for name, values in query.items()}
-
-
 class _Session:
     """The `Session` that a command receives."""
 
@@ -271,20 +264,7 @@ class _Session:
         return datetime.fromtimestamp(connection.now(), connection.zone).astimezone(connection.zone)
 
     def describe(self) -> dict[str, Any]:
-        connection = self._connection
-        request = connection.request
-        return {
-            "connection": connection.number,
-            "address": connection.client_address,
-            "path": request.path,
-            "query": _without_tokens(request.query),
-            # A script on the page must not learn the cookies that browsers hide from scripts.
-            "headers": [[name, redact_header(name, value)] for name, value in request.headers],
-            "subprotocol": connection.websocket_protocol_in_use,
-            "subprotocols_offered": [redact(one) for one in request.tokens("sec-websocket-protocol")],
-            "extensions": connection.extensions,
-            "tls": connection.tls,
-        }
+        return describe_connection(self._connection)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         self._connection.close_with = (code, reason)

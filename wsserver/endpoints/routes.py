@@ -17,6 +17,7 @@ from wsserver.endpoints.command import CommandProtocol, ReplyCache
 from wsserver.endpoints.commands import Command, common_spellings
 from wsserver.endpoints.echo import EchoProtocol
 from wsserver.endpoints.fault_routes import FAULTS, bind_faults, refuse_faults
+from wsserver.endpoints.limited_echo import LimitedEchoProtocol
 from wsserver.endpoints.raw.request import Format
 from wsserver.endpoints.raw.websocket import RawProtocol
 from wsserver.endpoints.ticker import TickerProtocol
@@ -31,6 +32,7 @@ from wsserver.endpoints.unknown_paths import (
     refuse_channel,
     refuse_unknown_path,
 )
+from wsserver.endpoints.whoami import WhoAmIProtocol
 from wsserver.hub.hub import Hub
 from wsserver.typing import Path
 from wsserver.wire.http11 import Refusal
@@ -46,6 +48,10 @@ HELP = {
     "/ws": "same as /; with ?channel=NAME, sends the channel's publications",
     "/connection/websocket": "Centrifuge client protocol (JSON), for Centrifugo SDKs",
     "/connection/uni_websocket": "pushes of the Centrifuge protocol (JSON), for clients without an SDK",
+    "/whoami": "describes the connection as JSON, when it opens and for each message",
+    "/raw": "same as /echo, as at the echo service of Postman",
+    "/.ws": "same as /echo; over HTTP, the page",
+    "/websocket/echo": "same as /echo, as in httpbin: ?max_message_size=100&max_fragment_size=50",
     "/ticker": "sends messages at an interval: ?every=1s&count=3&text=tick",
     "/case/": "runs a conformance case with a client that echoes: /case/1?agent=NAME; see /case",
     "/case/count": "sends the number of conformance cases",
@@ -107,6 +113,10 @@ class Router:
             "/": command,
             "/echo": bind(EchoProtocol, factory),
             "/ws": command,
+            "/whoami": bind(WhoAmIProtocol, factory),
+            "/raw": bind(EchoProtocol, factory),
+            "/.ws": bind(EchoProtocol, factory),
+            "/websocket/echo": bind(LimitedEchoProtocol, factory),
             "/ticker": bind(TickerProtocol, factory, clock=clock),
         }
         self.centrifuge: Mapping[str, Any] = {

@@ -7,6 +7,7 @@ copies the request into objects of its own, sorts and checks the response header
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime, ITCPTransport, ITransport
@@ -46,6 +47,9 @@ ABORT_TIMEOUT = 5
 """Seconds after which a connection that is closing is dropped, if the client has read nothing of what is left."""
 
 
+View = Callable[[Request, str, Any], Response]
+
+
 class AnswersCalls(Protocol):
     """Answers the calls of the HTTP API: an `API`, or what stands for it where there is none."""
 
@@ -62,6 +66,8 @@ class HTTPServer:
         paths: other paths that the server answers itself -> what answers, given the request head, the request body and
             the client's address.
         tap: answers the requests for all paths below `/tap/`.
+        views: paths whose answers describe the connection -> what answers, given the request head, the client's address
+            and the transport.
         pages: the `twisted.web` site that answers all other requests.
         cross_origin: decides on calls from pages of other origins.
         access_log: logs the requests.
@@ -79,6 +85,7 @@ class HTTPServer:
         cross_origin: CrossOrigin,
         *,
         tap: Handler | None = None,
+        views: Mapping[str, View] = MappingProxyType({}),
         access_log: AccessLog,
         reactor: IReactorTime,
         keepalive_timeout: Callable[[], float],
@@ -87,6 +94,7 @@ class HTTPServer:
         self.api = api
         self.paths = paths
         self.tap = tap
+        self.views = views
         self.pages = pages
         self.cross_origin = cross_origin
         self.access_log = access_log
@@ -162,7 +170,8 @@ class HTTPConnection:
         self._idle_since = None
         self._address, self._peer = address, show_peer(address)
         fields = request.fields
-        answers = is_api(request) or self._server.handler(request.raw_path) is not None
+        path, server = request.raw_path, self._server
+        answers = is_api(request) or path in server.views or server.handler(path) is not None
         # A handshake without an Upgrade header is explained at every path.
         if not answers or "sec-websocket-key" in fields:
             self._open_pages().serve(request, body, self._address)
@@ -221,6 +230,8 @@ class HTTPConnection:
         response: Any
         if is_api(request):
             response = self._server.api.answer(request, body)
+        elif (view := self._server.views.get(request.raw_path)) is not None:
+            response = view(request, self._peer, self._transport)
         else:
             handler = self._server.handler(request.raw_path)
             assert handler is not None

@@ -23,10 +23,10 @@ from wsserver.wire.http11 import Refusal, Request, forbidden
 
 __all__ = ["NO_ORIGIN", "CrossOrigin", "CrossOriginRequest", "describe_request", "is_api"]
 
-_GUARDED: Final = CENTRIFUGE_HTTP | {"/sse"}
+_GUARDED: Final = CENTRIFUGE_HTTP | {"/sse", "/.sse"}
 """Paths that refuse requests from pages of other origins, which would keep a connection open, or send data."""
 
-READABLE: Final = _GUARDED | {"/ready", "/health", "/server.json"}
+READABLE: Final = _GUARDED | {"/ready", "/health", "/server.json", "/whoami", "/faults"}
 """Paths that pages of allowed origins may read."""
 
 _VARY: Final = ("Vary", "Origin")

@@ -351,8 +351,8 @@ class Root(Resource):
     ) -> None:
         super().__init__()
         self._fetched = {**pages, b"sse": sse, **probes}
-        # A plain HTTP request for / gets the page.
-        self._websocket_paths = {path.encode("utf-8") for path in websocket_paths} - {b"/"}
+        # A plain HTTP request for / or /.ws gets the page.
+        self._websocket_paths = {path.encode("utf-8") for path in websocket_paths} - {b"/" + name for name in pages}
         self._websocket_prefixes = tuple(path for path in self._websocket_paths if path.endswith(b"/"))
         self._speaks_websocket = speaks_websocket
 

@@ -61,6 +61,8 @@ class OpeningHandshake(AutobahnConnection):
 
     number: int
     """The number of the connection in the log."""
+    round_trip_time: float | None
+    """Seconds from the last answered ping to its pong; None if no ping was answered yet."""
     started: float
     """When the handshake began, on the reactor's clock."""
     _shown_peer: str
@@ -93,7 +95,7 @@ class OpeningHandshake(AutobahnConnection):
     def connectionMade(self) -> None:
         """Count the connection; `begin` does the rest, with the handshake that the frontend has read."""
         self.factory.countConnections += 1
-        self._accept = self.autoPingPendingCall = self.websocket_protocol_in_use = None
+        self._accept = self.autoPingPendingCall = self.websocket_protocol_in_use = self.round_trip_time = None
         self._waiting = b""
 
     def begin(self, request: Request, accept: Accept, rest: bytes, address: IAddress | None = None) -> None:

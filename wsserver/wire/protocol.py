@@ -30,6 +30,7 @@ from wsserver.wire.access_log import AccessLog
 from wsserver.wire.autobahn import OPTIONS, AutobahnFactory, ConnectionDeny, ConnectionRequest
 from wsserver.wire.connections import ConnectionSet, SocketSet
 from wsserver.wire.counters import Counters
+from wsserver.wire.description import describe_tls
 from wsserver.wire.drain import Drain, Wait, must_wait
 from wsserver.wire.fastpath import CLOSED, CLOSING, CONNECTING, OPEN
 from wsserver.wire.frames import FIN_CLOSE, build
@@ -203,6 +204,7 @@ class ServerProtocol(SlowPath, OpeningHandshake):
         "autoPingPendingCall",
         "connected",
         "number",
+        "round_trip_time",
         "started",
         "websocket_protocol_in_use",
     )
@@ -435,7 +437,8 @@ class ServerProtocol(SlowPath, OpeningHandshake):
 
     def onAutoPong(self, sent: int, number: int, received: int, milliseconds: int, payload: bytes) -> None:  # noqa: ARG002
         """Count how long the client took to answer a ping; called by Autobahn, with times in nanoseconds."""
-        self.factory.counters.pings.observe((received - sent) / 1e9)
+        self.round_trip_time = (received - sent) / 1e9
+        self.factory.counters.pings.observe(self.round_trip_time)
 
     def _log_opened(self) -> None:
         extensions = self.websocket_extensions_in_use
@@ -508,16 +511,8 @@ class ServerProtocol(SlowPath, OpeningHandshake):
 
     @property
     def tls(self) -> dict[str, str | None] | None:
-        """TLS version, cipher and server name (SNI); None on a plain connection."""
-        transport: Any = self.transport
-        if not ISSLTransport.providedBy(transport):
-            return None
-        connection = cast(Any, transport).getHandle()
-        return {
-            "version": connection.get_protocol_version_name(),
-            "cipher": connection.get_cipher_name(),
-            "server_name": (connection.get_servername() or b"").decode("ascii", "replace") or None,
-        }
+        """TLS version, cipher, ALPN name and server name (SNI); None on a plain connection."""
+        return describe_tls(self.transport)
 
     # Flow control.
 

@@ -55,7 +55,7 @@ COMMON: Final = (
     text(
         "subprotocol",
         "",
-        "The subprotocol that the server selects, if the client offers it. Default: as --subprotocol says.",
+        "The subprotocol that the server selects, if the client offers it; empty for that of --subprotocol.",
         _a_subprotocol,
         256,
     ),

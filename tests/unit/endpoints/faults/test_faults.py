@@ -145,7 +145,8 @@ class WireTests:
     def test_leaves_out_a_header(self, header):
         head = Bench(f"/faults/missing-header?header={header}").head
         names = {"accept": b"Sec-WebSocket-Accept", "upgrade": b"Upgrade", "connection": b"Connection"}
-        assert re.findall(rb"\n([\w-]+):", head) == [name for key, name in _ordered(names) if key != header]
+        found = [name for name in re.findall(rb"\n([\w-]+):", head) if not name.startswith(b"WSServer")]
+        assert found == [name for key, name in _ordered(names) if key != header]
 
     def test_every_fault_is_tested(self):
         tested = {re.split(r"[?]", query)[0] for query in (*WIRE, *ECHOES, *HEADS)}

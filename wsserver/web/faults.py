@@ -1,0 +1,134 @@
+"""`/faults`: the faults of this server, as a page and as JSON."""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from html import escape
+from http import HTTPStatus
+from itertools import groupby
+from typing import Any, Final
+
+from wsserver.web.responses import Response, refusal_response, write_lines
+from wsserver.web.whoami import JSON_LINES, refuse_method
+from wsserver.wire.http11 import Refusal, Request
+
+__all__ = ["FaultsPage"]
+
+_HTML_LINES: Final = write_lines(
+    (("Content-Type", "text/html; charset=utf-8"), ("Cache-Control", "no-store"), ("Vary", "Accept"))
+)
+_TITLES: Final = {
+    "echo": "Echo",
+    "flow": "Reading and writing",
+    "messages": "Messages",
+    "pings": "Pings and pongs",
+    "closing": "Closing",
+    "tcp": "TCP",
+    "frames": "Frames",
+    "compression": "Compression",
+    "handshake": "Handshake",
+}
+"""Group of faults -> heading."""
+
+_DISABLED: Final = "this server has no faults; to serve them, start it with --faults"
+
+
+class FaultsPage:
+    """
+    Answers requests for `/faults`.
+
+    Args:
+        is_enabled: returns whether the server has faults.
+    """
+
+    def __init__(self, is_enabled: Callable[[], bool]) -> None:
+        self._is_enabled = is_enabled
+
+    def answer(self, request: Request, body: bytes, peer: str) -> Response:  # noqa: ARG002
+        """Answer a request: a browser gets the page, and other clients get JSON, as everyone with `?format=json`."""
+        refused = refuse_method(request)
+        if refused is not None:
+            return refused
+        wants_page = _wants_page(request)
+        if not self._is_enabled():
+            refusal = Refusal(HTTPStatus.NOT_FOUND, _DISABLED, cause="faults")
+            if wants_page:
+                return refusal_response(refusal)
+            text = json.dumps({"enabled": False, "reason": _DISABLED})
+            return Response(HTTPStatus.NOT_FOUND, JSON_LINES, f"{text}\n".encode())
+        if wants_page:
+            return Response(HTTPStatus.OK, _HTML_LINES, self._page)
+        return Response(HTTPStatus.OK, JSON_LINES, self._json)
+
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        from wsserver.endpoints.faults.table import describe  # noqa: PLC0415 (only with --faults)
+
+        return describe()
+
+    @cached_property
+    def _json(self) -> bytes:
+        return json.dumps(self._about, ensure_ascii=False, indent=1).encode("utf-8")
+
+    @cached_property
+    def _page(self) -> bytes:
+        return "".join(_write_page(self._about)).encode("utf-8")
+
+
+def _wants_page(request: Request) -> bool:
+    if (request.query or {}).get("format") == ["json"]:
+        return False
+    return any("text/html" in value for value in request.all("accept"))
+
+
+def _write_page(about: dict[str, Any]) -> Iterator[str]:
+    groups = [(name, list(faults)) for name, faults in groupby(about["faults"], lambda fault: fault["group"])]
+    yield (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n<title>Faults - wsserver</title>\n'
+        '<link rel="icon" href="/favicon.svg" type="image/svg+xml">\n'
+        '<link rel="stylesheet" href="/style.css">\n<link rel="stylesheet" href="/faults.css">\n</head>\n'
+        '<body class="document">\n<header>\n<img src="/favicon.svg" alt="" width="28" height="28">\n'
+        '<h1>Faults</h1>\n<p class="tagline"><a href="/">Back to the page</a></p>\n</header>\n<main>\n'
+        "<p>Each path is a WebSocket that misbehaves in one way, so that you can test what your client does. "
+        "Everything else is an echo. Add parameters as a query.</p>\n"
+    )
+    yield '<nav aria-label="Groups"><ul>\n'
+    yield from (f'<li><a href="#{name}">{_TITLES[name]}</a></li>\n' for name, _ in groups)
+    yield '<li><a href="#common">Parameters of all faults</a></li>\n</ul></nav>\n'
+    for name, faults in groups:
+        yield f'<section aria-labelledby="{name}">\n<h2 id="{name}">{_TITLES[name]}</h2>\n'
+        yield from map(_write_fault, faults)
+        yield "</section>\n"
+    yield '<section aria-labelledby="common">\n<h2 id="common">Parameters of all faults</h2>\n'
+    yield f"<article>\n{_write_parameters(about['common'])}</article>\n</section>\n</main>\n</body>\n</html>\n"
+
+
+def _write_fault(fault: dict[str, Any]) -> str:
+    examples = "".join(f"<li><code>{escape(example)}</code></li>" for example in fault["examples"][1:])
+    return (
+        f'<article id="fault-{fault["name"]}">\n<h3><code>{escape(fault["path"])}</code></h3>\n'
+        f"<p>{escape(fault['summary'])}</p>\n"
+        f'<p class="hint">{escape(fault["right"])}</p>\n'
+        f"{_write_parameters(fault['parameters'])}"
+        + (f'<ul class="examples" aria-label="Examples">{examples}</ul>\n' if examples else "")
+        + "</article>\n"
+    )
+
+
+def _write_parameters(parameters: list[dict[str, Any]]) -> str:
+    rows = "".join(
+        f"<dt><code>{escape(one['name'])}</code></dt><dd>{escape(_describe(one))}</dd>\n" for one in parameters
+    )
+    return f"<dl>\n{rows}</dl>\n" if rows else ""
+
+
+def _describe(parameter: dict[str, Any]) -> str:
+    default = "empty" if parameter["default"] == "" else parameter["default"]
+    values = f"Default: {default}."
+    if "choices" in parameter:
+        values = f"Values: {', '.join(parameter['choices'])}. {values}"
+    if "minimum" in parameter:
+        values = f"{parameter['minimum']} to {parameter['maximum']}. {values}"
+    return f"{parameter['description']} {values}"
