@@ -28,6 +28,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
+from twisted.web.resource import Resource
 
 from wsserver import __version__
 from wsserver.auth.tokens import tokens_of
@@ -63,7 +64,15 @@ from wsserver.listening.ports import authority, count_public, is_secure, make_li
 from wsserver.listening.reload import Parts, Reload
 from wsserver.listening.renewal import CertificateSource, CertificateWatch
 from wsserver.typing import Path
-from wsserver.web.admin import MovedAPI, check_method, make_admin_frontend, metrics_disabled, moved, public_check
+from wsserver.web.admin import (
+    MovedAPI,
+    check_method,
+    make_admin_frontend,
+    metrics_disabled,
+    moved,
+    public_check,
+    read_admin_page,
+)
 from wsserver.web.api import API
 from wsserver.web.case_paths import disabled_case_pages
 from wsserver.web.centrifuge_http import CentrifugeHTTP, Handler
@@ -72,7 +81,8 @@ from wsserver.web.cors import CrossOrigin, describe_request
 from wsserver.web.echo_stream import EchoStreams
 from wsserver.web.faults import FaultsPage
 from wsserver.web.methods import Methods
-from wsserver.web.site import PageSite, Probe, Root, describe
+from wsserver.web.site import JSONDocument, PageSite, Probe, Root, describe
+from wsserver.web.sources import Sources
 from wsserver.web.sse import SSE
 from wsserver.web.static import read_directory, static_directory
 from wsserver.web.taps import TapPath, refuse_key
@@ -180,12 +190,9 @@ class WebSocketService(Service):
         )
         """The channels. To publish from your application, call `hub.publish(channel, data)`."""
         sessions = Sessions()
-        operations = Operations(
-            self.hub, __version__, counters=lambda: self._occupancy.metrics() if self._occupancy is not None else {}
-        )
         rejects = self.connections.access_log.rejects
         handlers: Handlers = {
-            **operations.handlers,
+            **self._operations().handlers,
             OPERATION: sessions.answer,
             "rejects": lambda _: {"node": broker.node, "rejects": rejects.describe()},
         }
@@ -240,11 +247,11 @@ class WebSocketService(Service):
             "/faults": FaultsPage(lambda: self.connections.settings.faults).answer,
             "/.sse": EchoStreams(self.connections, now).answer,
         }
-        probes = {b"ready": Probe("ready", self.problem), b"health": Probe("alive", lambda: None)}
-        is_public = not settings.admin_listen
-        pages = PageSite(self._root(table, probes if is_public else {}), reactor, cross_origin, access_log)
+        operations = self._operators_pages(self._describe(table, api))
+        root = self._root(self._describe(table, None) if settings.admin_listen else None, operations)
+        pages = PageSite(root, reactor, cross_origin, access_log)
         http = HTTPServer(
-            api if is_public else MovedAPI(),
+            MovedAPI() if settings.admin_listen else api,
             paths,
             pages,
             cross_origin,
@@ -252,7 +259,7 @@ class WebSocketService(Service):
             reactor=reactor,
             keepalive_timeout=lambda: self.connections.settings.keepalive_timeout,
             limits=self.connections.counters.limits,
-            tap=TapPath(self.connections, refuse_key(api) if is_public else None).answer,
+            tap=TapPath(self.connections, None if settings.admin_listen else refuse_key(api)).answer,
             views={"/whoami": answer_whoami},
         )
         self.frontend = FrontendFactory(
@@ -274,8 +281,9 @@ class WebSocketService(Service):
         )
         self._listeners = make_listeners(settings, reactor, inherited)
         self._renewal = CertificateWatch(self.certificates, reactor)
-        self._exposition: Exposition | None = self._metrics(api) if settings.metrics == "on" else None
-        self.admin: FrontendFactory | None = self._serve_metrics(api, paths, probes, cross_origin)
+        self._sources = self._find_sources(hooks)
+        self._exposition = self._measure(api)
+        self.admin: FrontendFactory | None = self._serve_metrics(api, paths, operations, cross_origin)
         """The frontend of the admin endpoint; None if its paths are on the public port."""
         self._parts = Parts(
             connections=self.connections,
@@ -341,59 +349,86 @@ class WebSocketService(Service):
         self.hub.watch_occupancy(reporter.changed)
         return reporter
 
-    def _root(self, commands: Mapping[str, Command], probes: Mapping[bytes, Probe]) -> Root:
+    def _operations(self) -> Operations:
+        return Operations(
+            self.hub,
+            __version__,
+            numbers=self._info_numbers,
+            worker=lambda: self.group.number if self.group is not None else 0,
+        )
+
+    def _describe(self, commands: Mapping[str, Command], api: API | None) -> JSONDocument:
         helps = {path: HELP.get(path, "an endpoint of the application") for path in self.endpoints.paths}
-        about = describe(
+        return describe(
             helps,
             ((command.name, command.help) for command in commands.values()),
             MEANINGS,
             catch_all=lambda: self.endpoints.catch_all.enabled,
             tap=lambda: self.connections.taps.enabled,
+            api=lambda: "off" if api is None else api.access,
         )
-        pages = {**read_directory(static_directory()), b"server.json": about}
+
+    def _operators_pages(self, about: JSONDocument) -> dict[bytes, Resource]:
+        """Return the probes, and the files of `/admin`."""
+        return {
+            b"server.json": about,
+            b"ready": Probe("ready", self.problem),
+            b"health": Probe("alive", lambda: None),
+            **read_admin_page(static_directory() / "admin"),
+        }
+
+    def _root(self, about: JSONDocument | None, operations: Mapping[bytes, Resource]) -> Root:
+        """Return the resource of the public port; with `about`, the paths of operators are on the admin endpoint."""
+        others = operations if about is None else {b"server.json": about}
+        pages: dict[bytes, Resource] = {**read_directory(static_directory()), **others}
         if b"" in pages:
             pages[b".ws"] = pages[b""]
         return Root(
             pages,
             self.endpoints.paths,
             sse=self._sse,
-            probes=probes,
             speaks_websocket=lambda path: not isinstance(self.endpoints.find(Path(path), {}), Refusal),
         )
 
     def _serve_metrics(
-        self, api: API, paths: dict[str, Handler], probes: Mapping[bytes, Probe], cross_origin: CrossOrigin
+        self, api: API, paths: dict[str, Handler], pages: Mapping[bytes, Resource], cross_origin: CrossOrigin
     ) -> FrontendFactory | None:
         """Add `/metrics` to the paths of the public port; with an admin endpoint, return its frontend instead."""
         metrics: Handler = self._exposition or metrics_disabled
         if not self.settings.admin_listen:
             paths["/metrics"] = metrics
             return None
-        paths |= dict.fromkeys(("/metrics", "/ready", "/health"), moved)
-        return make_admin_frontend(self.settings, self.connections, api, metrics, probes, cross_origin)
+        paths |= dict.fromkeys(("/metrics", "/ready", "/health", "/admin", "/admin/"), moved)
+        return make_admin_frontend(self.settings, self.connections, api, metrics, pages, cross_origin)
 
-    def _metrics(self, api: API) -> "Exposition":
-        require_libraries(self.settings)
-        # prometheus_client is an optional dependency.
-        from wsserver.web.exposition import Exposition  # noqa: PLC0415
-        from wsserver.web.metrics import Sources, make_registry  # noqa: PLC0415
-
-        counters = self.connections.counters
-        self._lag = LagMeter(self._reactor, counters.lag.observe)
-        self.hub.measure_deliveries(counters.broadcasts.observe)
-        sources = Sources(
-            counters,
+    def _find_sources(self, hooks: HTTPHooks) -> Sources:
+        return Sources(
+            self.connections.counters,
             self.connections.connections,
             self.frontend,
             self.hub,
-            getattr(self.hooks, "queues", {}),
+            hooks.queues,
             self._occupancy,
             self.problem,
             lambda: self._poller.sum_queued() if self._poller is not None else 0,
             self._renewal.expiries,
         )
+
+    def _measure(self, api: API) -> "Exposition | None":
+        """Measure the lag of the event loop if it can be read; return what answers requests for `/metrics`."""
+        if self.settings.metrics == "on" or api.has_callers:
+            self._lag = LagMeter(self._reactor, self.connections.counters.lag.observe)
+        return self._metrics(api) if self.settings.metrics == "on" else None
+
+    def _metrics(self, api: API) -> "Exposition":
+        require_libraries(self.settings)
+        # prometheus_client is an optional dependency.
+        from wsserver.web.exposition import Exposition  # noqa: PLC0415
+        from wsserver.web.metrics import make_registry  # noqa: PLC0415
+
+        self.hub.measure_deliveries(self.connections.counters.broadcasts.observe)
         check = check_method if self.settings.admin_listen else public_check(api)
-        return Exposition(make_registry(sources), check, lambda: self.group)
+        return Exposition(make_registry(self._sources), check, lambda: self.group)
 
     def _api(self) -> API:
         settings = self.settings
@@ -417,6 +452,11 @@ class WebSocketService(Service):
             max_queued=settings.max_queued_bytes,
             close_on_gap=settings.gap == "close",
         )
+
+    def _info_numbers(self) -> dict[str, float]:
+        """Return what the API method `info` returns of this process in addition to the hub's numbers."""
+        occupancy = self._occupancy.metrics() if self._occupancy is not None else {}
+        return {**occupancy, **self._sources.numbers()}
 
     def numbers(self) -> dict[str, Any]:
         """Return the metrics of this process as a JSON object: see `wsserver.web.exposition.Exposition.numbers`."""

@@ -6,7 +6,7 @@ The operations act on all server processes that share a broker. Each operation s
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -20,10 +20,21 @@ from wsserver.hub.survey import Survey
 from wsserver.jsonfields import read_json, write
 from wsserver.text import quote
 
-__all__ = ["MAX_REJECTS", "Management"]
+__all__ = ["MAX_REJECTS", "ConnectionPage", "Management"]
 
 MAX_REJECTS = 1000
 """Maximum number of refused requests that are returned."""
+
+
+class ConnectionPage(NamedTuple):
+    """Connections, or some of them."""
+
+    connections: dict[str, Any]
+    """Client id -> a JSON object with `user`, `channels` and the fields of `wsserver.hub.clients.Client.describe`."""
+    total: int
+    """Number of all connections that the caller has selected."""
+    after: str = ""
+    """The argument `after` for the next page; empty if there is none."""
 
 
 class Management:
@@ -41,7 +52,9 @@ class Management:
 
     # Operations on all processes.
 
-    def connections(self, user: str = "", client: str = "", pattern: str = "*") -> "Deferred[dict[str, Any]]":
+    def connections(
+        self, user: str = "", client: str = "", pattern: str = "*", *, search: str = "", limit: int = 0, after: str = ""
+    ) -> "Deferred[ConnectionPage]":
         """
         Return the client connections of all processes.
 
@@ -50,17 +63,26 @@ class Management:
             client: return only the connection with this client id; empty for all connections.
             pattern: return only connections that are subscribed to a channel matching this pattern; `*` for all
                 connections.
+            search: return only connections whose client id, user, address or one of its channels contains this text;
+                upper and lower case do not matter. Empty for all connections.
+            limit: the maximum number of connections to return, which are then in the order of their client ids; 0 for
+                at most `wsserver.hub.operations.MAX_CONNECTIONS` of each process, in no order.
+            after: with `limit`, return only connections whose client id is greater than this.
 
         Returns:
-            A Deferred that fires with client id -> a JSON object with `user`, `channels` and the fields of
-            `wsserver.hub.clients.Client.describe`. Each process returns at most
-            `wsserver.hub.operations.MAX_CONNECTIONS` connections.
+            A Deferred that fires with the connections.
 
         Raises:
-            TypeError: an argument is not a str.
+            TypeError: an argument has the wrong type.
         """
-        arguments = {**_check_who(user, client), "pattern": check_text("pattern", pattern)}
-        return self._survey.ask("connections", arguments).addCallback(_merge)
+        arguments = {
+            **_check_who(user, client),
+            "pattern": check_text("pattern", pattern),
+            "search": check_text("search", search),
+            "limit": check_int("limit", limit),
+            "after": check_text("after", after),
+        }
+        return self._survey.ask("connections", arguments).addCallback(_merge, limit)
 
     def channels(self, pattern: str = "*") -> "Deferred[dict[str, int]]":
         """
@@ -197,8 +219,13 @@ class Management:
         return self._survey.ask("refresh", arguments).addCallback(sum)
 
     def info(self) -> "Deferred[list[dict[str, Any]]]":
-        """Return a Deferred that fires with the id, name, version, uptime, counts and metrics of each process."""
-        return self._survey.ask("info", {})
+        """
+        Return the processes; only this one if the broker is down.
+
+        Returns:
+            A Deferred that fires with the id, name, version, uptime, counts and metrics of each process.
+        """
+        return self._survey.ask("info", {}).addErrback(self._answer_alone, "info")
 
     def remove_process(self, node: str) -> "Deferred[list[Any]]":
         """
@@ -229,8 +256,17 @@ class Management:
         return [self._survey.answer(name, {})]
 
 
-def _merge(answers: list[Any]) -> dict[str, Any]:
-    return {name: value for answer in answers for name, value in answer.items()}
+def _merge(answers: list[Any], limit: int) -> ConnectionPage:
+    total = sum(answer["total"] for answer in answers)
+    found = {client: about for answer in answers for client, about in answer["connections"].items()}
+    if not limit:
+        return ConnectionPage(found, total)
+    # A process whose answer would have been too large has omitted what is after its last connection.
+    end = min((answer["last"] for answer in answers if answer["last"] is not None), default=None)
+    clients = sorted(client for client in found if end is None or client <= end)
+    is_last = end is None and len(clients) < limit
+    page = {client: found[client] for client in clients[:limit]}
+    return ConnectionPage(page, total, "" if is_last else max(page, default=""))
 
 
 def _check_who(user: str, client: str) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The management operations as each process carries them out, on request of `wsserver.hub.management`."""
 
+import heapq
+import itertools
 import json
 import os
 import time
@@ -8,13 +10,11 @@ from typing import Any
 
 from wsserver.hub.hub import Hub
 from wsserver.hub.names import Patterns
+from wsserver.hub.parameters import MAX_CONNECTIONS
 from wsserver.hub.survey import Handlers
 from wsserver.typing import ChannelName
 
 __all__ = ["MAX_BYTES", "MAX_CHANNELS", "MAX_CONNECTIONS", "Operations"]
-
-MAX_CONNECTIONS = 1000
-"""Maximum number of connections in one process's answer to the request `connections`."""
 
 MAX_CHANNELS = 10_000
 """Maximum number of channels in one process's answer to the request `channels`."""
@@ -33,7 +33,8 @@ class Operations:
         hub: the hub of this process, with its clients and channels.
         version: the server's version, which the operation `info` returns.
         now: returns monotonic time in seconds, to compute the uptime.
-        counters: returns further metrics for the operation `info`: metric name -> value.
+        numbers: returns further metrics for the operation `info`: metric name -> value.
+        worker: returns the number of this process among the workers of its server; 0 if it is the only process.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class Operations:
         hub: Hub,
         version: str,
         now: Callable[[], float] = time.monotonic,
-        counters: Callable[[], Mapping[str, float]] = dict,
+        numbers: Callable[[], Mapping[str, float]] = dict,
+        worker: Callable[[], int] = int,
     ) -> None:
-        self._hub, self._version, self._now, self._counters = hub, version, now, counters
+        self._hub, self._version, self._now, self._numbers, self._worker = hub, version, now, numbers, worker
         self._started = now()
         self.handlers: Handlers = {
             "connections": self._connections,
@@ -58,19 +60,34 @@ class Operations:
         """Name of a request -> the operation that answers it; passed to `wsserver.hub.survey.Survey`."""
 
     def _connections(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        wanted = Patterns([arguments["pattern"]])
+        limit, after = arguments["limit"] or MAX_CONNECTIONS, arguments["after"]
+        matching = list(self._matching(arguments))
+        if arguments["limit"]:
+            chosen: Iterable[Any] = heapq.nsmallest(
+                limit, (one for one in matching if one.client > after), key=lambda one: one.client
+            )
+        else:
+            chosen = itertools.islice(matching, limit)
         found: dict[str, Any] = {}
         size = 0
-        for one in self._hub.clients.find(arguments["user"], arguments["client"]):
-            channels = list(one.channels)
-            if arguments["pattern"] != "*" and not any(channel in wanted for channel in channels):
-                continue
-            connection = {"user": one.user, "channels": channels, **one.describe()}
+        for one in chosen:
+            connection = {"user": one.user, "channels": list(one.channels), **one.describe()}
             size += len(json.dumps(connection))
-            if len(found) >= MAX_CONNECTIONS or size > MAX_BYTES:
-                break
+            if size > MAX_BYTES:
+                # The next page begins here.
+                return {"connections": found, "total": len(matching), "last": max(found, default=after)}
             found[one.client] = connection
-        return found
+        return {"connections": found, "total": len(matching), "last": None}
+
+    def _matching(self, arguments: Mapping[str, Any]) -> Iterable[Any]:
+        clients, pattern = self._hub.clients.find(arguments["user"], arguments["client"]), arguments["pattern"]
+        wanted, text = Patterns([pattern]), arguments["search"].casefold()
+        for one in clients:
+            if pattern != "*" and not any(channel in wanted for channel in one.channels):
+                continue
+            if text and not _contains(one, text):
+                continue
+            yield one
 
     def _channels(self, arguments: Mapping[str, Any]) -> dict[str, int]:
         wanted = Patterns([arguments["pattern"]])
@@ -141,6 +158,7 @@ class Operations:
             "num_subs": sum(counts.values()),
             "uptime": int(self._now() - self._started),
             "metrics": {"interval": 0, "items": self._metrics()},
+            **({"worker": worker} if (worker := self._worker()) else {}),
         }
 
     def _metrics(self) -> dict[str, float]:
@@ -148,8 +166,16 @@ class Operations:
         hub = self._hub
         return {
             **hub.broker.metrics(),
-            **self._counters(),
+            **self._numbers(),
             "plain_publications_total": float(hub.plain),
             "gaps_total": float(hub.gaps),
             "dropped_messages_total": float(hub.dropped),
         }
+
+
+def _contains(client: Any, text: str) -> bool:
+    """Return whether the client's id, user, address or one of its channels contains a text, which is case-folded."""
+    if text in client.client or text in client.user.casefold():
+        return True
+    address = client.describe().get("address") or ""
+    return text in address or any(text in channel.casefold() for channel in client.channels)

@@ -22,7 +22,10 @@ from wsserver.hub.publication import Publication
 from wsserver.jsonfields import JSONStruct, Nullable, replace_nulls
 from wsserver.typing import ChannelName
 
-__all__ = ["MISSING", "Content", "Parameters", "Publish", "check_channel", "decode_base64"]
+__all__ = ["MAX_CONNECTIONS", "MISSING", "Content", "Parameters", "Publish", "check_channel", "decode_base64"]
+
+MAX_CONNECTIONS: Final = 1000
+"""Maximum number of connections that one process returns for the method `connections`."""
 
 _MAX_KEY: Final = 255
 """Maximum length of an idempotency key, in bytes."""

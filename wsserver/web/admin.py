@@ -1,13 +1,18 @@
 """
-The admin endpoint, on which `/metrics`, `/health`, `/ready` and the HTTP API can be served instead of the public port.
+The admin endpoint, on which `/metrics`, `/health`, `/ready`, the HTTP API and `/admin` can be served.
 
 Without it, they are on the public port; this module then decides who may read the metrics.
+
+`/admin` is a page that shows what the HTTP API returns. Anyone may load it, because it contains no data and no key.
 """
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from pathlib import Path
+from typing import Final
 
 from twisted.web.resource import IResource, Resource
+from twisted.web.server import Request as WebRequest
 
 from wsserver.config.settings import Settings
 from wsserver.web.api import API
@@ -16,6 +21,7 @@ from wsserver.web.connection import HTTPServer
 from wsserver.web.cors import CrossOrigin, describe_request
 from wsserver.web.responses import Response, refusal_response
 from wsserver.web.site import Answer, PageRequest, PageSite
+from wsserver.web.static import StaticFile, read_directory
 from wsserver.web.taps import TapPath, refuse_key
 from wsserver.wire.accepting import AcceptGate
 from wsserver.wire.addresses import AddressLimits
@@ -27,7 +33,32 @@ from wsserver.wire.handshake import Policy
 from wsserver.wire.http11 import Refusal, Request
 from wsserver.wire.protocol import ServerFactory
 
-__all__ = ["MovedAPI", "check_method", "make_admin_frontend", "metrics_disabled", "moved", "public_check"]
+__all__ = [
+    "MovedAPI",
+    "check_method",
+    "make_admin_frontend",
+    "metrics_disabled",
+    "moved",
+    "public_check",
+    "read_admin_page",
+]
+
+PAGE_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        # The page holds the API key, which must not reach another server.
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+"""The Content-Security-Policy of `/admin`."""
 
 
 def metrics_disabled(request: Request, body: bytes, peer: str) -> Response:  # noqa: ARG001 (the arguments of a handler)
@@ -80,25 +111,65 @@ def moved(request: Request, body: bytes, peer: str) -> Response:  # noqa: ARG001
 _MOVED = Refusal(HTTPStatus.NOT_FOUND, "not available on this port; see --admin-listen")
 
 
-class AdminRoot(Resource):
+class _Page(Resource):
+    """The page at `/admin`, with a Content-Security-Policy of its own."""
+
+    isLeaf = True
+
+    def __init__(self, file: StaticFile) -> None:
+        super().__init__()
+        self._file = file
+
+    def render_GET(self, request: WebRequest) -> bytes | int:
+        """Send the page, or 304 if the browser already has it."""
+        request.setHeader(b"content-security-policy", PAGE_POLICY.encode("ascii"))
+        return self._file.render_GET(request)
+
+
+def read_admin_page(directory: Path) -> dict[bytes, Resource]:
     """
-    The resource of every path of the admin endpoint outside the API: `/ready` and `/health`.
+    Read the files of the page at `/admin`.
 
     Args:
-        probes: name in the URL -> probe.
+        directory: the directory with the files.
+
+    Returns:
+        Name in the URL -> file. `admin` is `index.html`; with a slash at the end, a redirect to it. The files of the
+        directory above, such as `style.css`, are included, except for its page.
+
+    Raises:
+        OSError: the directory or a file cannot be read.
+    """
+    files = read_directory(directory)
+    found: dict[bytes, Resource] = {b"admin/" + name: file for name, file in files.items() if name not in _INDEX}
+    # The references in the page are relative to the path without a slash, so that a proxy can add a prefix.
+    away = Refusal(HTTPStatus.PERMANENT_REDIRECT, "the page is at /admin", (("Location", "../admin"),))
+    shared = {name: file for name, file in read_directory(directory.parent).items() if name not in _INDEX}
+    return {**shared, b"admin": _Page(files[b""]), b"admin/": Answer(away), **found}
+
+
+_INDEX: Final = (b"", b"index.html")
+
+
+class AdminRoot(Resource):
+    """
+    The resource of every path of the admin endpoint outside the API: the probes, `/admin`, and the files that it loads.
+
+    Args:
+        pages: name in the URL -> resource.
     """
 
-    def __init__(self, probes: Mapping[bytes, IResource]) -> None:
+    def __init__(self, pages: Mapping[bytes, IResource]) -> None:
         super().__init__()
-        self._probes = probes
+        self._pages = pages
 
     def getChildWithDefault(self, path: bytes, request: PageRequest) -> IResource:
         """Return the resource for a path."""
         rest: list[bytes] = request.postpath or []
         request.prepath, request.postpath = [*(request.prepath or []), *rest], []
-        found = self._probes.get(b"/".join([path, *rest]))
+        found = self._pages.get(b"/".join([path, *rest]))
         if found is None:
-            known = "/metrics, /health, /ready, /api/ and /tap/"
+            known = "/admin, /metrics, /health, /ready, /api/ and /tap/"
             return Answer(Refusal(HTTPStatus.NOT_FOUND, f"the admin endpoint has only {known}"))
         if request.method not in (b"GET", b"HEAD"):
             allow = (("Allow", "GET, HEAD"),)
@@ -111,7 +182,7 @@ def make_admin_frontend(  # noqa: PLR0917 (called once)
     factory: ServerFactory,
     api: API,
     metrics: Handler,
-    probes: Mapping[bytes, IResource],
+    pages: Mapping[bytes, IResource],
     cross_origin: CrossOrigin,
 ) -> FrontendFactory:
     """
@@ -124,15 +195,15 @@ def make_admin_frontend(  # noqa: PLR0917 (called once)
         factory: the server's factory.
         api: the HTTP API.
         metrics: answers requests for `/metrics`.
-        probes: name in the URL -> probe.
+        pages: name in the URL -> the probes, and the files of the page at `/admin`.
         cross_origin: decides on requests from pages of other origins.
     """
     reactor, sockets, now = factory.reactor, SocketSet(), factory.reactor.seconds
-    pages = PageSite(AdminRoot(probes), reactor, cross_origin, factory.access_log)
+    site = PageSite(AdminRoot(pages), reactor, cross_origin, factory.access_log)
     http = HTTPServer(
         api,
         {"/metrics": metrics},
-        pages,
+        site,
         cross_origin,
         access_log=factory.access_log,
         reactor=reactor,

@@ -72,6 +72,11 @@ class API:
         """Whether there is a key, or calls without a key are permitted; otherwise the API refuses all calls."""
         return bool(self._key) or self._insecure
 
+    @property
+    def access(self) -> str:
+        """What a call needs: `key`, or `none`; `off` if the API refuses all calls."""
+        return "none" if self._insecure else "key" if self._key else "off"
+
     def answer(self, request: Request, body: bytes) -> "MaybeDeferred[Response]":
         """
         Check a request to the API, and run its method.

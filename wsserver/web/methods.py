@@ -26,7 +26,7 @@ from wsserver.centrifugecodes import (
 from wsserver.errors import BrokerDown, NotEnabled, NotPermitted, Unrecoverable
 from wsserver.hub.deferreds import MaybeDeferred, gather, then, waits
 from wsserver.hub.hub import Hub, Receipt
-from wsserver.hub.management import Management
+from wsserver.hub.management import ConnectionPage, Management
 from wsserver.hub.publication import Publication
 from wsserver.jsonfields import decode, decode_shallow, write
 from wsserver.text import quote
@@ -224,10 +224,10 @@ class Methods:
         )
 
     def _connections(self, call: p.Connections) -> "MaybeDeferred[Result]":
-        found = self._management.connections(call.user, call.client, call.pattern or "*")
-        return found.addCallback(
-            lambda known: _result(connections={client: _connection(about) for client, about in known.items()})
+        found = self._management.connections(
+            call.user, call.client, call.pattern or "*", search=call.search, limit=call.limit, after=call.after
         )
+        return found.addCallback(_write_connections)
 
     def _info(self, _: p.Parameters) -> "MaybeDeferred[Result]":
         return self._management.info().addCallback(lambda nodes: _result(nodes=nodes))
@@ -286,6 +286,11 @@ def _receipt(receipt: Receipt) -> Result:
 
 _write_epoch = lru_cache(maxsize=1024)(write)
 """Writes the epoch of a stream as JSON. Streams in memory usually have the same epoch."""
+
+
+def _write_connections(page: ConnectionPage) -> Result:
+    described = {client: _connection(about) for client, about in page.connections.items()}
+    return _result(connections=described, total=page.total, **({"after": page.after} if page.after else {}))
 
 
 def _connection(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,9 @@ The server counts with plain integers (`wsserver.wire.counters`), which are read
 
 import os
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from resource import RUSAGE_SELF, getpagesize, getrusage
+from dataclasses import dataclass
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
@@ -21,59 +18,15 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from wsserver import __version__
-from wsserver.endpoints.queued_output import QueuedOutput
 from wsserver.hooks.requester import HookQueue
-from wsserver.hub.hub import Hub
-from wsserver.hub.occupancy_reporter import OccupancyReporter
+from wsserver.web.sources import Sources, read_cpu_seconds, read_memory
 from wsserver.wire import frames
-from wsserver.wire.connections import ConnectionSet
-from wsserver.wire.counters import Counters, Histogram, Traffic
-from wsserver.wire.fastpath import FastPath, sum_messages
-from wsserver.wire.frontend import FrontendFactory
+from wsserver.wire.counters import Histogram
 
-__all__ = ["METRICS", "PREFIX", "Metric", "Sources", "make_registry"]
+__all__ = ["METRICS", "PREFIX", "Metric", "make_registry"]
 
 PREFIX: Final = "wsserver_"
 """Prefix of the names of the server's own metrics."""
-
-
-@dataclass(slots=True)
-class Sources:
-    """The objects that the metrics are read from."""
-
-    counters: Counters
-    connections: ConnectionSet[Any]
-    """The open WebSocket connections, and others."""
-    frontend: FrontendFactory
-    hub: Hub
-    hooks: Mapping[str, HookQueue]
-    """Event -> the queue of its hook requests; empty without hooks."""
-    occupancy: OccupancyReporter | None
-    find_problem: Callable[[], str | None]
-    """Returns why `/ready` answers 503; None if it answers 200."""
-    sum_queued: Callable[[], int]
-    """Returns how many bytes the transports of all connections have queued."""
-    expiries: Callable[[], Mapping[str, float]]
-    """Returns file of a certificate -> the UNIX time at which it expires."""
-    traffic: Mapping[str, Traffic] = field(default_factory=dict, init=False)
-    """Transport -> the messages of all its connections, open and closed; read once for all metrics."""
-    queued: int = field(default=0, init=False)
-    """Bytes that are queued for clients; read once for all metrics."""
-
-    def read_connections(self) -> None:
-        """Read the counters and the send queues of all connections."""
-        traffic, queued = defaultdict[str, Traffic](Traffic), self.sum_queued()
-        for transport, closed in self.counters.traffic.items():
-            traffic[transport].add(closed)
-        connections = list(self.connections)
-        traffic["websocket"].add_numbers(*sum_messages(connections))
-        for one in connections:
-            if isinstance(one, QueuedOutput):
-                queued += one.queued
-                if not isinstance(one, FastPath):
-                    stream: Any = one
-                    traffic[stream.transport_name].add(stream)
-        self.traffic, self.queued = traffic, queued
 
 
 _Number = int | float
@@ -427,13 +380,12 @@ class _ProcessCollector(Collector):
 
     def collect(self) -> Iterable[Family]:
         """Yield the metrics with their current values."""
-        used = getrusage(RUSAGE_SELF)
-        cpu = used.ru_utime + used.ru_stime
+        cpu = read_cpu_seconds()
         yield CounterMetricFamily("process_cpu_seconds_total", "User and system CPU time in seconds.", cpu)
         with suppress(OSError):
-            pages = [int(number) * getpagesize() for number in Path("/proc/self/statm").read_text("ascii").split()[:2]]
-            yield GaugeMetricFamily("process_virtual_memory_bytes", "Virtual memory size in bytes.", pages[0])
-            yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory size in bytes.", pages[1])
+            virtual, resident = read_memory()
+            yield GaugeMetricFamily("process_virtual_memory_bytes", "Virtual memory size in bytes.", virtual)
+            yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory size in bytes.", resident)
         yield GaugeMetricFamily("process_open_fds", "Number of open file descriptors.", self._count_files())
         yield from self._constant
 

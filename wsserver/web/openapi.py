@@ -14,7 +14,7 @@ from wsserver import __version__
 from wsserver.centrifugecodes import UNRECOVERABLE_POSITION
 from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.hub.names import MAX_NAME
-from wsserver.hub.parameters import Parameters
+from wsserver.hub.parameters import MAX_CONNECTIONS, Parameters
 from wsserver.web.parameters import (
     MAX_CHANNELS,
     MAX_COMMANDS,
@@ -105,9 +105,22 @@ PROPERTIES: Final[Mapping[str, Schema]] = {
         "description": "The close code; 0 for the default.",
         "anyOf": [{"const": 0}, {"minimum": 3000, "maximum": 4999}],
     },
+    "search": {
+        "description": "Select connections whose client ID, user, address or a channel contains this text.",
+        "maxLength": MAX_NAME,
+    },
+    "Connections.limit": {
+        "description": "The maximum number of connections, in the order of their client IDs; 0 for no order.",
+        "minimum": 0,
+        "maximum": MAX_CONNECTIONS,
+    },
+    "after": {"description": "With limit: return only connections after this client ID."},
     "parallel": {"description": "Whether up to 64 commands run at the same time, in any order."},
 }
-"""Name of a parameter -> what its schema has in addition to its type."""
+"""
+Name of a parameter -> what its schema has in addition to its type. If two structs have different parameters of the same
+name, the name of the struct precedes that of the parameter.
+"""
 
 REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "Publish": ("channel",),
@@ -169,8 +182,24 @@ RESULTS: Final[Mapping[str, Schema]] = {
         ("channels",),
         channels={"type": "object", "additionalProperties": _object(("num_clients",), num_clients=_COUNT)},
     ),
+    "Connection": _object(
+        ("user", "transport", "protocol", "address", "connected", "state"),
+        user=_STRING,
+        transport=_STRING,
+        protocol=_STRING,
+        address=_STRING,
+        connected={**_COUNT, "description": "Seconds for which it has been open."},
+        state=_object(("channels",), channels={"type": "object", "additionalProperties": {"type": "object"}}),
+    ),
     "ConnectionsResult": _object(
-        ("connections",), connections={"type": "object", "additionalProperties": {"type": "object"}}
+        ("connections", "total"),
+        connections={
+            "type": "object",
+            "description": "The connections by client ID.",
+            "additionalProperties": _ref("Connection"),
+        },
+        total={**_COUNT, "description": "The number of all connections that were selected."},
+        after={"type": "string", "description": "The parameter for the next page; missing if there is none."},
     ),
     "InfoResult": _object(
         ("nodes",),
@@ -186,7 +215,12 @@ RESULTS: Final[Mapping[str, Schema]] = {
                 num_channels=_COUNT,
                 num_subs=_COUNT,
                 uptime=_COUNT,
-                metrics={"type": "object"},
+                worker={"type": "integer", "minimum": 1, "description": "Its number, if the server has workers."},
+                metrics=_object(
+                    ("interval", "items"),
+                    interval=_COUNT,
+                    items={"type": "object", "additionalProperties": {"type": "number"}},
+                ),
             ),
         },
     ),
@@ -298,9 +332,9 @@ def _describe_schemas() -> Schema:
 def _refine(name: str, schema: Schema) -> Schema:
     """Return the schema of a struct without the parameters that are rejected, and with what its check demands."""
     properties = {
-        key: _strip(value) | PROPERTIES.get(key, {})
-        for key, value in schema["properties"].items()
-        if key not in UNSUPPORTED
+        field: _strip(value) | PROPERTIES.get(f"{name}.{field}", PROPERTIES.get(field, {}))
+        for field, value in schema["properties"].items()
+        if field not in UNSUPPORTED
     }
     refined = {"type": "object", "properties": properties, "required": list(REQUIRED.get(name, ()))}
     if name in ("Publish", "Broadcast"):

@@ -16,7 +16,7 @@ import msgspec
 from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.hub.names import MAX_NAME
 from wsserver.hub.override import Override, forces_events
-from wsserver.hub.parameters import MISSING, Content, Parameters, Publish, check_channel
+from wsserver.hub.parameters import MAX_CONNECTIONS, MISSING, Content, Parameters, Publish, check_channel
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Page, Position
 from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, write
@@ -200,6 +200,20 @@ class Connections(Channels, frozen=True, kw_only=True):
 
     user: Nullable[str] = ""
     client: Nullable[str] = ""
+    search: Nullable[str] = ""
+    """A text that the client id, the user, the address or a channel contains; empty for all connections."""
+    limit: Nullable[int] = 0
+    """Maximum number of connections, in the order of their client ids; 0 for all that a process may return."""
+    after: Nullable[str] = ""
+    """Return only connections whose client id is greater; the result has the one for the next page."""
+
+    def __post_init__(self) -> None:
+        """Raise a ValueError if a parameter is too long or out of range."""
+        Channels.__post_init__(self)
+        if len(self.search) > MAX_NAME:
+            raise ValueError(f"search: expected at most {MAX_NAME} characters")
+        if not 0 <= self.limit <= MAX_CONNECTIONS:
+            raise ValueError(f"limit: expected 0 to {MAX_CONNECTIONS}, got {self.limit}")
 
 
 class Batch(JSONStruct, frozen=True):

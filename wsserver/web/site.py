@@ -336,7 +336,6 @@ class Root(Resource):
         pages: name in the URL -> resource; the empty name is the page at `/`.
         websocket_paths: paths that only accept WebSocket; a path that ends in a slash covers all paths below it.
         sse: the resource for `/sse`.
-        probes: name in the URL -> probe.
         speaks_websocket: returns whether the server accepts a WebSocket handshake at a path.
     """
 
@@ -346,11 +345,10 @@ class Root(Resource):
         websocket_paths: Iterable[str],
         *,
         sse: IResource,
-        probes: Mapping[bytes, IResource],
         speaks_websocket: Callable[[str], bool],
     ) -> None:
         super().__init__()
-        self._fetched = {**pages, b"sse": sse, **probes}
+        self._fetched = {**pages, b"sse": sse}
         # A plain HTTP request for / or /.ws gets the page.
         self._websocket_paths = {path.encode("utf-8") for path in websocket_paths} - {b"/" + name for name in pages}
         self._websocket_prefixes = tuple(path for path in self._websocket_paths if path.endswith(b"/"))
@@ -404,8 +402,10 @@ def describe(
     paths: Mapping[str, str],
     commands: Iterable[tuple[str, str]],
     close_codes: Mapping[CloseCode, str],
+    *,
     catch_all: Callable[[], bool],
     tap: Callable[[], bool],
+    api: Callable[[], str],
 ) -> JSONDocument:
     """
     Build `/server.json`, from which the browser page learns what the server offers.
@@ -416,6 +416,7 @@ def describe(
         close_codes: close code -> its meaning.
         catch_all: returns whether unknown WebSocket paths answer commands.
         tap: returns whether connections may have a tap.
+        api: returns what a call of the HTTP API needs: `key` or `none`; `off` if there is no API on this port.
 
     Returns:
         The resource for `/server.json`.
@@ -426,4 +427,4 @@ def describe(
         "commands": [{"name": name, "help": help_text} for name, help_text in commands],
         "closeCodes": {str(int(code)): meaning for code, meaning in close_codes.items()},
     }
-    return JSONDocument(lambda: {**document, "catchAll": catch_all(), "tap": tap()})
+    return JSONDocument(lambda: {**document, "catchAll": catch_all(), "tap": tap(), "api": api()})

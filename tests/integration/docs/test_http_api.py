@@ -7,7 +7,8 @@ from paths import DOCS
 
 PAGE = DOCS / "reference" / "http-api.md"
 
-FREE = {"epoch", "uid", "name", "version", "uptime"}
+FREE = {"epoch", "uid", "name", "version", "uptime", "sockets", "max_sockets", "process_cpu_seconds_total"}
+FREE |= {"process_resident_memory_bytes", "event_loop_lag_seconds_sum", "event_loop_lag_seconds_count"}
 """Fields whose values differ in each run."""
 
 

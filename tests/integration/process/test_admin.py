@@ -74,6 +74,18 @@ class AdminTests:
             peer.handshake("/echo")
             assert peer.echoes()
 
+    def test_the_page_for_operators_is_on_the_admin_endpoint_and_is_404_on_the_public_port(self, serve):
+        process, admin = serve(*ADMIN)
+        status, text = get(admin, "/admin")
+        assert (status, "admin/main.js" in text) == (200, True)
+        for path in ("/admin/main.js", "/admin/admin.css", "/style.css", "/favicon.svg"):
+            assert get(admin, path)[0] == 200
+        assert json.loads(get(admin, "/server.json")[1])["api"] == "key"
+        for path in ("/admin", "/admin/", "/admin/main.js"):
+            assert get(process.port, path)[0] == 404
+        assert "--admin-listen" in get(process.port, "/admin")[1]
+        assert json.loads(get(process.port, "/server.json")[1])["api"] == "off"
+
     def test_the_api_needs_the_key_on_the_admin_endpoint_too(self, serve):
         _, admin = serve(*ADMIN)
         with RawPeer(admin) as peer:

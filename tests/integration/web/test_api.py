@@ -111,7 +111,29 @@ class ConnectionTests:
         assert set(every) == {"c1", "c2"}
         for body in ({"user": "7"}, {"client": "c2"}, {"user": "7", "client": "c2"}, {"pattern": "chat:*"}):
             assert set(ok(server, "connections", body)["connections"]) == {"c2"}
-        assert ok(server, "connections", {"user": "nobody"}) == {"connections": {}}
+        assert ok(server, "connections", {"user": "nobody"}) == {"connections": {}, "total": 0}
+
+    def test_connections_returns_pages_in_the_order_of_client_ids(self, server):
+        for number in range(5):
+            join(server, FakeClient(f"c{number}", "42", ["news"]))
+        pages, after = [], ""
+        while pages == [] or after:
+            found = ok(server, "connections", {"limit": 2, "after": after, "user": "42"})
+            assert found["total"] == 5
+            pages.append(list(found["connections"]))
+            after = found.get("after", "")
+        assert pages == [["c0", "c1"], ["c2", "c3"], ["c4"]]
+
+    @pytest.mark.parametrize("text", ["C2", "ann", "chat:"])
+    def test_connections_searches_client_ids_users_and_channels_in_any_case(self, server, text):
+        join(server, FakeClient("c1", "bob", ["news"]))
+        join(server, FakeClient("c2", "Ann", ["Chat:1"]))
+        assert set(ok(server, "connections", {"search": text})["connections"]) == {"c2"}
+
+    @pytest.mark.parametrize("limit", [-1, 1001])
+    def test_connections_with_a_limit_out_of_range_is_400(self, server, limit):
+        status, answer = api(server, "connections", {"limit": limit})
+        assert (status, answer["error"]["message"]) == (400, f"limit: expected 0 to 1000, got {limit}")
 
     def test_each_method_reaches_only_the_named_clients_and_returns_their_number(self, server):
         one, two = join(server, FakeClient("c1", "42", ["news"])), join(server, FakeClient("c2", "42"))
@@ -151,6 +173,37 @@ class ConnectionTests:
         assert node["uid"]
         assert node["name"]
         assert (node["num_channels"], node["num_subs"]) == (2, 2)
+
+    def test_info_returns_what_the_process_has_counted(self, server):
+        with server.open("/echo") as peer:
+            peer.send_frame(1, b"hello")
+            assert peer.read_message() == "hello"
+            (node,) = ok(server, "info", {})["nodes"]
+        items = node["metrics"]["items"]
+        assert items["connections"] == 1
+        assert (items["messages_received_total"], items["received_bytes_total"]) == (1, 5)
+        assert (items["messages_sent_total"], items["sent_bytes_total"]) == (1, 5)
+        assert items["process_cpu_seconds_total"] > 0
+        assert items["process_resident_memory_bytes"] > 1024**2
+        assert {"sockets", "max_sockets", "send_queue_bytes", "connections_opened_total"} <= set(items)
+
+    def test_info_counts_refusals_and_limits_by_name(self, start_server):
+        server = up(start_server(api_key=KEY, max_message_size=10))
+        with server.connect() as peer:
+            assert peer.request("/echo").status == 426
+        with server.open("/echo") as peer:
+            peer.send_frame(1, b"longer than this")
+            peer.read_close()
+        items = ok(server, "info", {})["nodes"][0]["metrics"]["items"]
+        assert items['limit_hits_total{limit="max_message_size"}'] == 1
+        assert all(name.startswith("refusals_total{cause=") for name in items if "refusals" in name)
+
+    def test_info_returns_this_process_alone_while_redis_is_unavailable(self, start_server, redis):
+        server = up(start_server(api_key=KEY, redis=redis.url))
+        redis.kill()
+        wait_until(lambda: api(server, "channels", {})[0] == 503, "the outage noticed")
+        (node,) = ok(server, "info", {})["nodes"]
+        assert node["metrics"]["items"]["redis_subscriber_up"] == 0
 
     def test_either_server_on_one_redis_answers_for_both(self, start_server, redis):
         one, two = (up(start_server(api_key=KEY, redis=redis.url)) for _ in range(2))
@@ -355,7 +408,7 @@ class RefusalTests:
             "presence": {"channel": "room"},
             "disconnect": {"user": "42"},
             "channels": {},
-            "info": {},
+            "connections": {},
         }
         with server.connect() as peer:
             for method, body in methods.items():

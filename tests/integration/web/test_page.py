@@ -77,6 +77,9 @@ FILES = {
     "/style.css": "text/css; charset=utf-8",
     "/favicon.svg": "image/svg+xml; charset=utf-8",
     "/server.json": "application/json",
+    "/admin": "text/html; charset=utf-8",
+    "/admin/main.js": "text/javascript; charset=utf-8",
+    "/admin/admin.css": "text/css; charset=utf-8",
 }
 
 
@@ -112,6 +115,28 @@ class PageTests:
                 scripts |= found
             assert {"main.js", "style.css", "connection.js"} <= names
             assert {name: peer.request(f"/{name}").status for name in names} == dict.fromkeys(names, 200)
+
+    def test_every_script_that_the_page_for_operators_loads_is_served(self, server):
+        with server.connect() as peer:
+            page = peer.request("/admin")
+            names = set(re.findall(r"(?:src|href)=\"([^\"#]+)\"", page.text))
+            scripts = {"admin/main.js"}
+            while scripts:
+                text = peer.request(f"/{scripts.pop()}").text
+                found = {f"admin/{name}" for name in re.findall(r"from '\./([^']+)'", text)} - names
+                names |= found
+                scripts |= found
+            assert {"admin/main.js", "admin/admin.css", "style.css", "admin/api.js"} <= names
+            assert {name: peer.request(f"/{name}").status for name in names} == dict.fromkeys(names, 200)
+            assert "connect-src 'self';" in page.header("content-security-policy")
+            assert "require-trusted-types-for 'script'" in page.header("content-security-policy")
+            away = peer.request("/admin/")
+            assert (away.status, away.header("location")) == (308, "../admin")
+
+    def test_server_json_says_what_a_call_of_the_api_needs(self, start_server):
+        for options, expected in (({}, "off"), ({"api_key": "secret"}, "key"), ({"api_insecure": True}, "none")):
+            with start_server(**options).connect() as peer:
+                assert json.loads(peer.request("/server.json").body)["api"] == expected
 
     def test_a_request_with_the_files_etag_gets_304_without_a_body(self, server):
         with server.connect() as peer:

@@ -38,14 +38,14 @@ class SizeTests:
     def test_connections_lists_at_most_max_connections(self, hub, count, listed):
         for number in range(count):
             hub.clients.add(Connection(number, ["news"]))
-        assert len(result(make_management(hub, Clock()).connections())) == listed
+        assert len(result(make_management(hub, Clock()).connections()).connections) == listed
 
     def test_connections_stops_at_max_bytes_for_long_channel_names(self, hub):
         """Each connection has the maximum number of channels, with names of the maximum length."""
         channels = [f"{number:0{MAX_NAME}}" for number in range(MAX_CHANNELS)]
         for number in range(MAX_CONNECTIONS):
             hub.clients.add(Connection(number, channels))
-        listed = result(make_management(hub, Clock()).connections())
+        listed = result(make_management(hub, Clock()).connections()).connections
         assert 0.9 * MAX_BYTES < len(str(listed)) < 1.1 * MAX_BYTES
 
     def test_channels_stops_at_max_bytes_for_long_names(self, hub, monkeypatch):

@@ -425,7 +425,7 @@ class ClosingTests:
         assert not server.service.hub.clients.find()
 
     def test_the_connections_of_the_api_name_the_transport(self, server, stream):
-        found = server.service.management.connections().result
+        found = server.service.management.connections().result.connections
         [fields] = found.values()
         assert (fields["transport"], fields["protocol"]) == (stream.target[12:].partition("?")[0], "json")
 

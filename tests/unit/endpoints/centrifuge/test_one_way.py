@@ -132,7 +132,7 @@ class OneWayTests:
 
     def test_the_backend_sees_the_transport(self, server):
         connect(server)
-        [fields] = server.service.management.connections().result.values()
+        [fields] = server.service.management.connections().result.connections.values()
         assert (fields["transport"], fields["protocol"]) == ("uni_websocket", "json")
 
     def test_publications_may_be_deltas(self):
