@@ -45,6 +45,7 @@ LOGGING = frozenset({"debug", "info", "warn", "error", "critical", "failure", "f
 KINDS = {
     "_publish": "log",
     "LineLimit": "part",
+    "wait": "part",
     "_send_state": "other",
     "Metric": "docstring",
     "GroupMetric": "docstring",

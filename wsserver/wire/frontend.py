@@ -418,7 +418,7 @@ class Frontend(IdentifiedConnection):
             self._http = None
         rest = self._reader.take_rest()
         receiver, transport = endpoint, self.transport
-        if request.query and "tap" in request.query:
+        if (request.query and "tap" in request.query) or endpoint.factory.taps.watch is not None:
             receiver, transport = attach(endpoint, transport, request, rest)
         self._endpoint = receiver
         self._replace_protocol(endpoint, receiver)

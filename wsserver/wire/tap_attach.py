@@ -107,9 +107,12 @@ def attach(connection: ServerProtocol, transport: Any, request: Request, rest: b
     """
     taps: Taps = connection.factory.taps
     secret = ((request.query or {}).get("tap") or [""])[-1]
-    tap = taps.open(secret) if taps.enabled and taps.is_secret(secret) else None
+    has_secret = taps.is_secret(secret)
+    tap = taps.open(secret if has_secret else "") if taps.enabled and (has_secret or taps.watch) else None
     if tap is None:
         return connection, transport
+    if taps.watch is not None:
+        taps.watch(tap, connection, request)
     tap.begin(connection.factory.reactor.seconds, connection.maxMessagePayloadSize)
     tap.request(request)
     if rest:

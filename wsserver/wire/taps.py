@@ -15,6 +15,7 @@ from typing import Any, Final
 from twisted.logger import Logger
 
 from wsserver.config.settings import Settings
+from wsserver.wire.http11 import Request
 from wsserver.wire.tap_events import Tap
 from wsserver.wire.timers import Deadlines
 
@@ -48,6 +49,8 @@ class Taps:
     def __init__(self, options: Callable[[], Settings], limits: dict[str, int], deadlines: Deadlines) -> None:
         self.enabled = False
         """Whether connections may be tapped; the service decides, see `--tap`."""
+        self.watch: Callable[[Tap, Any, Request], object] | None = None
+        """Called with the tap, the connection and the request of each handshake; None to tap only those that ask."""
         self.limits = limits
         self._options = options
         self._deadlines = deadlines
