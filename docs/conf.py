@@ -48,7 +48,7 @@ autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 napoleon_include_init_with_doc = False
 
-SECTIONS = {"Tutorials": "tutorials", "How-to guides": "how-to", "Reference": "reference", "Explanation": "explanation"}
+SECTIONS = {"Tutorials": "tutorials", "Reference": "reference", "Explanation": "explanation"}
 """Caption in the navigation -> directory in docs."""
 MORE = {"More": ["README", "docs/security", "CHANGELOG"]}
 
@@ -79,13 +79,29 @@ def order_pages(directory: str) -> list[str]:
     return [f"docs/{name}" for name in dict.fromkeys([*linked, *found]) if name in found]
 
 
+def group_guides() -> dict[str, list[str]]:
+    """Return the how-to guides by the first column of the table in docs/README.md."""
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    groups: dict[str, list[str]] = {}
+    caption = ""
+    for row in re.findall(r"^\| (?!if you|--)(.*) \|$", index, re.MULTILINE):
+        purpose, _, links = row.partition("|")
+        caption = f"How to: {purpose.strip()}" if purpose.strip() else caption
+        groups.setdefault(caption, []).extend(re.findall(r"\((how-to/[\w-]+)\.md", links))
+    return {caption: [f"docs/{name}" for name in dict.fromkeys(names)] for caption, names in groups.items()}
+
+
 def navigation() -> Iterator[str]:
     """Return the directives of the navigation."""
-    sections = {caption: order_pages(directory) for caption, directory in SECTIONS.items()} | MORE
-    chinese = [*(["README.zh-CN"] if (ROOT / "README.zh-CN.md").exists() else []), *order_pages("zh")]
-    for caption, pages in (sections | ({"中文": chinese} if chinese else {})).items():
+    tutorials, *others = ((caption, order_pages(directory)) for caption, directory in SECTIONS.items())
+    guides = group_guides()
+    found = {page for pages in guides.values() for page in pages}
+    rest = {"How to: more": [page for page in order_pages("how-to") if page not in found]}
+    chinese = {"中文": ["README.zh-CN", *order_pages("zh")]}
+    for caption, pages in (dict([tutorials]) | guides | rest | dict(others) | MORE | chinese).items():
         entries = [f"/{page}" for page in pages]
-        yield "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *entries, "```", ""])
+        if entries:
+            yield "\n".join(["```{toctree}", ":hidden:", f":caption: {caption}", "", *entries, "```", ""])
 
 
 def python_api() -> Iterator[str]:
