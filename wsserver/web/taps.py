@@ -230,6 +230,9 @@ class _Stream:
         self._ends = True
         if not self._is_blocked:
             self._end()
+        elif self._abort is None:
+            # A reader that never reads must not keep the events for ever.
+            self._abort = self._factory.deadlines.call_later(RETENTION, self._transport.abortConnection)
 
     # Sending.
 
@@ -283,6 +286,8 @@ class _Stream:
             self._transport.write(LAST_CHUNK)
         self._leave()
         self._transport.unregisterProducer()
+        if self._abort is not None:
+            self._abort.cancel()
         # The client has `LINGER` seconds to read what is already written.
         self._abort = self._factory.deadlines.call_later(LINGER, self._transport.abortConnection)
         self._transport.loseConnection()

@@ -21,6 +21,13 @@ MAX_KEPT: Final = 64 * 1024
 MIN_KEPT: Final = 256
 """Number of bytes of a payload that an event has at least, if the payload has as many."""
 
+MAX_FRAMES: Final = 1024
+"""
+Maximum number of frames that one call shows, of those that a connection has received or sent at once.
+
+Showing a frame takes longer than serving it, and others wait meanwhile.
+"""
+
 MAX_HEAD: Final = 16 * 1024
 """Maximum size of a response head in bytes; what follows counts as bytes that are no frames."""
 
@@ -64,6 +71,9 @@ class Reader(Protocol):
 
 class Owner(Protocol):
     """The taps of the server: `wsserver.wire.taps.Taps`."""
+
+    limits: dict[str, int]
+    """Counts how often a limit takes effect."""
 
     def ended(self, tap: "Tap") -> None:
         """Forget the tap after a while."""
@@ -209,6 +219,8 @@ class Tap:
 
     def _finish(self) -> None:
         self.has_ended, self.detach = True, None
+        # The windows of the compression are not needed any more.
+        self._frames = {"in": FrameReader(), "out": FrameReader()}
         self._owner.ended(self)
         for reader in list(self.readers):
             reader.on_end()
@@ -308,8 +320,20 @@ class Tap:
     def _add_frames(self, direction: str, data: bytes) -> None:
         frames = self._frames[direction]
         frames.keep = max(self._most_kept, *(reader.payload for reader in self.readers), 0)
-        for frame in frames.feed(data, self._now()):
+        for frame in frames.feed(data, self._now(), MAX_FRAMES):
+            self._add_skipped(frames)
             self._add_frame(direction, frame)
+        self._add_skipped(frames)
+
+    def _add_skipped(self, frames: FrameReader) -> None:
+        skipped, frames.skipped = frames.skipped, 0
+        if not skipped:
+            return
+        self._owner.limits["tap_frames"] += 1
+        self._count += skipped
+        self._missed += skipped
+        for reader in list(self.readers):
+            reader.on_gap(skipped)
 
     def _add_frame(self, direction: str, frame: Frame) -> None:
         payload = bytes(frame.payload)

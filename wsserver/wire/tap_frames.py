@@ -6,6 +6,7 @@ RFC 6455, and the server's own parser stops at some that a client sends. This mo
 socket.
 """
 
+import sys
 import zlib
 from collections.abc import Iterator
 from typing import Final
@@ -131,6 +132,8 @@ class FrameReader:
         """Inflates compressed messages; None if compression was not negotiated."""
         self.keep = 0
         """Maximum number of bytes of a payload to keep."""
+        self.skipped = 0
+        """Number of frames that `feed` has skipped; the caller resets it."""
         self._skip = skip
         self._head = bytearray()
         self._began = 0.0
@@ -139,23 +142,47 @@ class FrameReader:
         self._is_compressed = False
         """Whether the current message is compressed."""
 
-    def feed(self, data: bytes, now: float) -> Iterator[Frame]:
+    def feed(self, data: bytes, now: float, most: int = sys.maxsize) -> Iterator[Frame]:
         """
         Read bytes; yield the frames that are complete.
 
         Args:
             data: bytes that have passed.
             now: the current time.
+            most: maximum number of frames to yield; further small ones are skipped in a tenth of the time. A Close
+                frame is never skipped.
         """
         start = min(self._skip, len(data))
         self._skip -= start
         while start < len(data):
+            if most <= 0 and self._frame is None and not self._head:
+                start = self._skip_small(data, start)
             if self._frame is None:
                 start = self._read_head(data, start, now)
             if self._frame is not None:
                 start = self._read_payload(self._frame, data, start)
                 if self._frame.passed == self._frame.size:
+                    most -= 1
                     yield self._finish(self._frame)
+
+    def _skip_small(self, data: bytes, start: int) -> int:
+        """Skip whole frames with a payload of up to 125 bytes, except for a Close frame."""
+        end, count, messages = start, 0, 0
+        while end + 1 < len(data):
+            opcode, second = data[end] & 0x0F, data[end + 1]
+            size = second & 0x7F
+            end += 2 + size + (second >> 7 << 2)
+            if opcode == CLOSE or size > 125 or end > len(data):
+                break
+            start = end
+            count += 1
+            messages += 0 < opcode < CLOSE
+        self.skipped += count
+        self._messages += messages
+        if count and self.inflater is not None:
+            # Later messages may refer to a skipped one.
+            self.inflater.broken = True
+        return start
 
     def rest(self) -> Frame | None:
         """Return the frame that has not passed completely; None if there is none."""

@@ -1,5 +1,7 @@
 """The events of a tap: what is kept, what readers miss, and how the end is described."""
 
+from collections import defaultdict
+
 import pytest
 from peers import CLOSE, PING, PONG, TEXT, close_payload, frame
 
@@ -12,6 +14,7 @@ class Owner:
 
     def __init__(self):
         self.forgotten = []
+        self.limits = defaultdict(int)
 
     def ended(self, tap):
         self.forgotten.append(tap)
@@ -133,6 +136,18 @@ class KeptTests:
         reader = Reader()
         tap.add_reader(reader, after=MAX_KEPT_EVENTS + 5)
         assert (reader.events, reader.missed) == ([], [7])
+
+    def test_a_flood_leaves_a_gap_and_not_the_end(self, tap):
+        reader = Reader()
+        tap.add_reader(reader)
+        tap.received(frame(TEXT, b"a") * 3000 + frame(CLOSE, close_payload(1000)))
+        tap.end()
+        assert reader.missed == [3000 - 1024]
+        assert [fields["id"] for fields in reader.events[-2:]] == [3003, 3004]
+        assert (reader.events[-1]["closed_by"], tap._owner.limits["tap_frames"]) == ("client", 1)
+        late = Reader()
+        tap.add_reader(late)
+        assert late.missed == [3004 - 1 - MAX_KEPT_EVENTS]
 
 
 class ControlTests:

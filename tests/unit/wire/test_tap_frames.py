@@ -3,7 +3,7 @@
 import zlib
 
 import pytest
-from peers import BINARY, CONTINUATION, PING, TEXT, deflated, frame
+from peers import BINARY, CLOSE, CONTINUATION, PING, TEXT, deflated, frame
 
 from wsserver.wire.tap_frames import FrameReader, Inflater
 
@@ -71,6 +71,31 @@ class FrameTests:
         made = reader()
         assert read(made, frame(BINARY, length_bytes=8, declared=2**63)) == []
         assert made.rest().size == 2**63
+
+
+class FloodTests:
+    """More frames at once than can be shown."""
+
+    FLOOD = frame(TEXT, b"a") * 50
+
+    def test_small_frames_beyond_the_limit_are_skipped_and_counted(self):
+        made = reader()
+        found = list(made.feed(self.FLOOD + frame(TEXT, b"x" * 200) + frame(TEXT, b"cut")[:5], 0.0, most=10))
+        assert [len(one.payload) for one in found] == [1] * 10 + [200]
+        assert (made.skipped, found[-1].message) == (40, 51)
+        assert [bytes(one.payload) for one in made.feed(b"\0" * 3, 0.0)] == []
+        assert made.rest() is not None
+
+    def test_a_close_frame_is_shown(self):
+        found = list(reader().feed(self.FLOOD + frame(CLOSE, b""), 0.0, most=10))
+        assert [one.opcode for one in found] == [TEXT] * 10 + [CLOSE]
+
+    def test_messages_after_a_skipped_one_cannot_be_inflated_with_context_takeover(self):
+        made = reader(takeover=True)
+        compressed = frame(TEXT, deflated(b"hello"), rsv=4)
+        list(made.feed(compressed * 20, 0.0, most=10))
+        (found,) = made.feed(compressed, 0.0)
+        assert found.inflated is None
 
 
 class CompressionTests:
