@@ -13,6 +13,7 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -21,8 +22,9 @@ from pathlib import Path
 import pytest
 from environments import LEFT_OUT
 from paths import DOCS, ROOT
+from playwright.sync_api import Page
 from ports import free_port
-from programs import environment, running
+from programs import Program, environment, running
 from redis_server import RedisServer
 from waiting import TIMEOUT
 from walkthrough import RECORD_SOCKETS, WAIT_FOR_SOCKETS
@@ -63,6 +65,21 @@ def paste(text: str, **options: object) -> subprocess.CompletedProcess[str]:
     return done
 
 
+def wait_for_lines(server: Program) -> tuple[str, list[str]]:
+    """Wait for what `wsserver` prints to try; return the URL of its page, and the lines to paste."""
+    printed = server.wait_for(r"\n\nOpen (http:\S+) in(?:.*\n)*Ctrl-C stops the server\.\n")
+    return printed[1], re.findall(r"^    (.*)$", printed[0], re.MULTILINE)
+
+
+def open_console(page: Page, url: str) -> list[str]:
+    """Open a page; return what its console shows, now and later."""
+    shown: list[str] = []
+    page.add_init_script(RECORD_SOCKETS)
+    page.on("console", lambda message: shown.append(message.text))
+    page.goto(url)
+    return shown
+
+
 def test_a_published_message_reaches_a_browser_within_a_minute(tmp_path, default_redis, open_browser_page):
     checkout = Path(shutil.copytree(ROOT, tmp_path / "checkout", ignore=LEFT_OUT))
     # Without its cache, pip downloads everything.
@@ -71,13 +88,9 @@ def test_a_published_message_reaches_a_browser_within_a_minute(tmp_path, default
     versions = paste(INSTALL + "wsserver version; twistd wsserver --version", cwd=checkout, env=environ).stdout
     installed = time.monotonic()
     with running(checkout / ".venv/bin/wsserver", directory=tmp_path, environ=environ) as server:
-        printed = server.wait_for(r"\n\nOpen (http:\S+) in(?:.*\n)*Ctrl-C stops the server\.\n")
-        javascript, curl, redis_cli = re.findall(r"^    (.*)$", printed[0], re.MULTILINE)
+        url, (javascript, curl, redis_cli) = wait_for_lines(server)
         page, _ = open_browser_page()
-        page.add_init_script(RECORD_SOCKETS)
-        shown: list[str] = []
-        page.on("console", lambda message: shown.append(message.text))
-        page.goto(printed[1])
+        shown = open_console(page, url)
         page.evaluate(f"() => {{ {javascript} }}")
         page.evaluate(WAIT_FOR_SOCKETS)
         for command in (curl, redis_cli):
@@ -92,3 +105,35 @@ def test_a_published_message_reaches_a_browser_within_a_minute(tmp_path, default
     reports.mkdir(exist_ok=True)
     (reports / "first-five-minutes.json").write_text(json.dumps(record | {"load": os.getloadavg()[0]}, indent=2) + "\n")
     assert cpu_time() - cpu_before < MAX_CPU
+
+
+WITHOUT_REDIS = """
+from wsserver.cli import main, quickstart
+quickstart.REDIS_PORT = 1
+main.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        ([], '"delivered":1'),
+        (["--api-insecure", "--interface", "::1"], '"delivered":1'),
+        (["--token-secret", "x" * 32], "alive"),
+        (["--workers", "2"], "alive"),
+    ],
+    ids=["no options", "IPv6", "an echo", "an echo of workers"],
+)
+def test_the_printed_lines_work_without_redis(tmp_path, open_browser_page, options, answer):
+    environ = {"PYTHONPATH": str(ROOT), "WSSERVER_PORT": str(free_port())}
+    with running(sys.executable, "-c", WITHOUT_REDIS, *options, directory=tmp_path, environ=environ) as server:
+        url, (javascript, curl) = wait_for_lines(server)
+        if "--workers" in options:
+            server.wait_for("all workers accept connections")
+        page, _ = open_browser_page()
+        shown = open_console(page, url)
+        with page.expect_console_message(timeout=TIMEOUT * 1000):
+            page.evaluate(f"() => {{ {javascript} }}")
+            page.evaluate(WAIT_FOR_SOCKETS)
+            assert answer in paste(curl).stdout
+        assert shown == ["hello"]

@@ -95,7 +95,7 @@ class Complaints:
             self._seen.append(f"console {message.type}: {message.text}")
 
     def _on_request(self, request: Request) -> None:
-        if not re.match(r"(file:|data:|https?://(localhost|127\.0\.0\.1):)", request.url):
+        if not re.match(r"(file:|data:|https?://(localhost|127\.0\.0\.1|\[::1\]):)", request.url):
             self._seen.append(f"request to a foreign host: {request.url}")
 
 

@@ -31,6 +31,7 @@ _REDIS_TIMEOUT = 0.5
 """Maximum seconds to wait for the Redis server of this machine."""
 
 _CHANNEL_OPTIONS = (
+    "admin_listen",
     "channel_allow",
     "token_secret",
     "token_public_key",
@@ -38,7 +39,7 @@ _CHANNEL_OPTIONS = (
     "hook_connect",
     "hook_subscribe",
 )
-"""Options with which a page without a token may not be allowed to subscribe to the channel `foo`."""
+"""Options with which a page may not subscribe to the channel `foo`, or the API has another address."""
 
 
 def run(options: Sequence[str]) -> None:
@@ -168,9 +169,9 @@ def _describe_echo(tls: str, where: str) -> Iterator[str]:
 
 
 def _allows_channels(settings: Settings) -> bool:
-    """Return whether a page of the server may certainly subscribe to the channel `foo`."""
-    if settings.insecure:
-        return True
+    """Return whether a page of the server may certainly subscribe to the channel `foo`, and the API publish to it."""
+    if settings.workers != 1 and not settings.redis:
+        return False
     return _is_local(settings) and not any(getattr(settings, name) for name in _CHANNEL_OPTIONS)
 
 

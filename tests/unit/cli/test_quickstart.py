@@ -117,7 +117,13 @@ class DescriptionTests:
 
     @pytest.mark.parametrize(
         "given",
-        [{"interface": "0.0.0.0"}, {"token_secret": "x" * 32}, {"channel_allow": ("news",)}],
+        [
+            {"interface": "0.0.0.0"},
+            {"token_secret": "x" * 32},
+            {"channel_allow": ("news",)},
+            {"admin_listen": ("tcp:9000",)},
+            {"workers": 2},
+        ],
         ids=lambda given: next(iter(given)),
     )
     def test_prints_an_echo_if_the_page_may_not_subscribe(self, given):
@@ -125,8 +131,8 @@ class DescriptionTests:
         assert "/echo" in console
         assert terminal == "curl http://127.0.0.1:8080/health"
 
-    def test_subscribes_if_the_server_is_insecure_despite_its_key(self):
-        assert "channel=foo" in lines(replace(Settings(), insecure=True, token_secret="x" * 32))[0]
+    def test_subscribes_with_several_workers_if_they_share_a_redis(self):
+        assert "channel=foo" in lines(replace(Settings(), workers=2, redis="redis://127.0.0.1"))[0]
 
 
 class ProgramTests:
