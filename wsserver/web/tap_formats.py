@@ -3,6 +3,7 @@
 import codecs
 import json
 from base64 import b64encode
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -73,11 +74,19 @@ class JSONLines:
 
 
 class Events:
-    """Server-Sent Events: the same objects as `data`, with the number of the event as its ID."""
+    """
+    Server-Sent Events: the same objects as `data`.
+
+    Args:
+        serial: distinguishes the IDs of this tap from those of another one.
+    """
+
+    def __init__(self, serial: int) -> None:
+        self._serial = serial
 
     def event(self, event: Event, limit: int) -> bytes:
         """Write an event, with at most `limit` bytes of its payload."""
-        return b"id: %d\ndata: %b\n\n" % (event.number, _write(describe(event, limit)))
+        return b"id: %d-%d\ndata: %b\n\n" % (self._serial, event.number, _write(describe(event, limit)))
 
     def gap(self, missed: int) -> bytes:
         """Write that a number of events is missing."""
@@ -225,5 +234,9 @@ def _response(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-FORMATS: Final[dict[str, type[Events] | type[JSONLines] | type[HAR]]] = {"sse": Events, "jsonl": JSONLines, "har": HAR}
-"""Value of the parameter `format` -> what writes the events."""
+FORMATS: Final[dict[str, Callable[[int], Form]]] = {
+    "sse": Events,
+    "jsonl": lambda _: JSONLines(),
+    "har": lambda _: HAR(),
+}
+"""Value of the parameter `format` -> makes what writes the events, given the serial number of the tap."""

@@ -75,31 +75,41 @@ class TapPath:
         payload = _read_number(values.get("payload", str(_PAYLOAD[name])))
         if payload is None:
             return bad_request(f"payload={quote(values['payload'])} is invalid: expected 0 to {MAX_PAYLOAD}")
-        tap = self._find(request, values)
-        if isinstance(tap, Refusal):
-            return tap
-        last = _read_number(request.fields.get("last-event-id", "")) or 0
+        found = self._find(request, values)
+        if isinstance(found, Refusal):
+            return found
+        tap, is_operator = found
+        last = _read_last(request.fields.get("last-event-id", ""), tap)
         if tap.has_ended and last >= tap.last_number:
             # It ends the attempts of an EventSource to connect again (HTML Standard, section 9.2.3).
             return Response(HTTPStatus.NO_CONTENT, b"")
-        if len(tap.readers) >= MAX_READERS:
+        # A client must not be able to keep the operator away.
+        if len(tap.readers) >= MAX_READERS and not is_operator:
             self._factory.counters.limits["tap_readers"] += 1
             return Refusal(HTTPStatus.TOO_MANY_REQUESTS, f"the tap has {MAX_READERS} readers already")
         self._factory.taps.opened(tap, peer)
         stream = _Stream(
-            self._factory, tap, FORMATS[name](), payload, last, is_chunked=request.version == (1, 1), name=name
+            self._factory,
+            tap,
+            FORMATS[name](tap.serial),
+            payload,
+            last,
+            is_chunked=request.version == (1, 1),
+            name=name,
         )
         stream.follows = values.get("follow", "1") != "0"
         start = b": tap\n\n" if name == "sse" else b""
         return StreamResponse(stream, _head_lines(name, tap), start, b"")
 
-    def _find(self, request: Request, values: dict[str, str]) -> Tap | Refusal:
+    def _find(self, request: Request, values: dict[str, str]) -> tuple[Tap, bool] | Refusal:
+        """Return the tap that a request may read, and whether the API key permits it; or why it may not."""
         taps = self._factory.taps
         if not taps.enabled:
             return Refusal(HTTPStatus.NOT_FOUND, "taps are disabled; see the server option --tap")
         text = request.raw_path.removeprefix(_PREFIX).rstrip("/")
         if taps.is_secret(text):
-            return taps.find(text) or self._not_found("no tap has this secret")
+            tap = taps.find(text)
+            return (tap, False) if tap is not None else self._not_found("no tap has this secret")
         number = taps.number_of(text)
         secret = request.fields.get("wsserver-tap-secret") or values.get("secret")
         if secret is not None:
@@ -109,20 +119,22 @@ class TapPath:
             return refusal
         if number is None:
             return self._not_found("this process has not given this ID to a connection")
-        return taps.of_connection(number) or self._join(number)
+        is_operator = secret is None
+        joined = taps.of_connection(number) or self._join(number, is_operator=is_operator)
+        return joined if isinstance(joined, Refusal) else (joined, is_operator)
 
     def _refuse_key(self, request: Request) -> Refusal | None:
         if self._check_key is None:
             return forbidden("expected a secret of the client; with --admin-listen, the API key is for that port")
         return self._check_key(request)
 
-    def _join(self, number: int) -> Tap | Refusal:
+    def _join(self, number: int, *, is_operator: bool) -> Tap | Refusal:
         connection = next(
             (one for one in self._factory.connections if isinstance(one, ServerProtocol) and one.number == number), None
         )
         if connection is None:
             return self._not_found("the connection is closed")
-        tap = join(connection)
+        tap = join(connection, is_limited=not is_operator)
         return tap if isinstance(tap, Tap) else Refusal(HTTPStatus.CONFLICT, tap)
 
     def _not_found(self, reason: str) -> Refusal:
@@ -148,6 +160,12 @@ def refuse_key(api: API) -> Callable[[Request], Refusal | None]:
 
 def _read_number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 8 and int(text) <= MAX_PAYLOAD else None
+
+
+def _read_last(text: str, tap: Tap) -> int:
+    """Return the number in the ID of the last event; 0 if the event belongs to another tap, with the same secret."""
+    serial, _, number = text.partition("-")
+    return (_read_number(number) or 0) if serial == str(tap.serial) else 0
 
 
 def _head_lines(name: str, tap: Tap) -> bytes:

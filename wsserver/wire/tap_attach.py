@@ -120,12 +120,13 @@ def attach(connection: ServerProtocol, transport: Any, request: Request, rest: b
     return _Receiver(connection, tap), _Sender(connection, transport, tap)
 
 
-def join(connection: ServerProtocol) -> Tap | str:
+def join(connection: ServerProtocol, *, is_limited: bool = True) -> Tap | str:
     """
     Attach a tap to an open connection; it is detached when its last reader leaves.
 
     Args:
         connection: the connection.
+        is_limited: whether `--max-taps` applies.
 
     Returns:
         The tap, or why there is none.
@@ -135,7 +136,7 @@ def join(connection: ServerProtocol) -> Tap | str:
     name = next((one for one in ("wrappedProtocol", "protocol") if getattr(transport, one, None) is connection), None)
     if name is None or connection.state != OPEN:
         return "the connection is closing, or its transport belongs to an application"
-    tap = taps.open()
+    tap = taps.open(is_limited=is_limited)
     if tap is None:
         return "too many taps (server option --max-taps)"
     tap.number = connection.number

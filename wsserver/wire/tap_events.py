@@ -88,10 +88,12 @@ class Tap:
 
     Args:
         owner: the taps of the server.
+        serial: tells the taps of a process apart.
     """
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, serial: int = 0) -> None:
         self._owner = owner
+        self.serial = serial
         self.number: int | None = None
         """The number of the connection in the log, once it is known."""
         self.has_ended = False

@@ -10,6 +10,7 @@ import re
 import secrets
 from collections.abc import Callable
 from hashlib import blake2b
+from itertools import count
 from typing import Any, Final
 
 from twisted.logger import Logger
@@ -55,6 +56,7 @@ class Taps:
         self._prefix_bytes = self._prefix.encode("ascii")
         self._key = secrets.token_bytes(32)
         self._keyed = blake2b(key=self._key, digest_size=16)
+        self._serials = count(1)
         self._taps: dict[Tap, bytes] = {}
         """Tap -> the digest of the secret that its client has chosen; empty without one. The oldest tap is first."""
 
@@ -99,17 +101,18 @@ class Taps:
 
     # Taps.
 
-    def open(self, secret: str = "") -> Tap | None:
+    def open(self, secret: str = "", *, is_limited: bool = True) -> Tap | None:
         """
         Return a new tap; None if there are too many.
 
         Args:
             secret: the secret that the client has chosen; empty without one.
+            is_limited: whether `--max-taps` applies.
         """
-        if len(self._taps) >= self._options().max_taps and not self._make_room():
+        if is_limited and len(self._taps) >= self._options().max_taps and not self._make_room():
             self.limits["max_taps"] += 1
             return None
-        tap = Tap(self)
+        tap = Tap(self, next(self._serials))
         self._taps[tap] = self._digest(secret) if secret else b""
         return tap
 

@@ -148,6 +148,22 @@ class WireTests:
             events = read(server, tls=tls_client).wait_for("frame")
         assert frames(events, "in")[0]["length"] == 100_000
 
+    def test_a_tap_that_joins_works_over_tls(self, start_server, tls_listen, tls_client, read):
+        server = start_server(listen=tls_listen)
+        with server.connect(tls=tls_client) as peer:
+            head = peer.handshake("/echo")
+            path = f"/tap/{head.header('wsserver-connection-id')}?format=jsonl"
+            secret = f"WSServer-Tap-Secret: {head.header('wsserver-tap-secret')}"
+            reader = read(server, path, secret, tls=tls_client)
+            reader.wait_for("joined")
+            for size in (1, 200, 70_000):
+                peer.send_frame(BINARY, b"x" * size)
+                assert len(peer.read_message()) == size
+            wait_until(lambda: len(frames(reader.events, "out")) == 3, "the answers")
+            peer.send_frame(CLOSE, close_payload(1000))
+            assert peer.read_frame().close_code == 1000
+        assert [one["length"] for one in frames(reader.wait_for("end"), "in")] == [1, 200, 70_000, 2]
+
     def test_works_on_the_centrifuge_endpoint(self, start_server, read):
         server = start_server(insecure=True)
         reader = None
@@ -229,6 +245,9 @@ class AccessTests:
             read(server).wait_for("handshake")
             get(server, "/tap/" + "e" * 32)
             get(server, "/tap/5f3a9c1e-1?secret=" + "e" * 32)
+        (line,) = log.lines("wsserver.tap")
+        name = head.header("wsserver-connection-id")
+        assert re.fullmatch(rf"tap opened connection={name} peer=127\.0\.0\.1:\d+", line)
         secrets = (SECRET, "e" * 32, head.header("wsserver-tap-secret"))
         _, rejects = api(server, "rejects", {})
         text = repr(log.events) + json.dumps(rejects)
@@ -269,6 +288,16 @@ class LimitTests:
                 read(server).wait_for("handshake")
             assert get(server, f"/tap/{SECRET}").status == 429
 
+    def test_the_limits_do_not_keep_the_operator_away(self, start_server, read):
+        server = start_server(api_key=KEY, tap="on", max_taps=1)
+        with server.open(f"/echo?tap={SECRET}"), server.connect() as other:
+            for _ in range(4):
+                read(server).wait_for("handshake")
+            name = other.handshake("/echo").header("wsserver-connection-id")
+            read(server, f"/tap/{name}?format=jsonl", f"X-API-Key: {KEY}").wait_for("joined")
+            number = int(name.partition("-")[2]) - 1
+            read(server, f"/tap/{number}?format=jsonl", f"X-API-Key: {KEY}").wait_for("handshake")
+
     def test_a_reader_that_does_not_read_is_told_how_much_it_misses(self, server):
         server.shrink_send_buffers()
         body = b"\xff" * 300_000
@@ -291,7 +320,11 @@ class LimitTests:
             peer.read_to_end()
         last = read(server).wait_for("end")[-1]["id"]
         assert read(server).wait_for("end")[-1]["id"] == last
-        assert get(server, f"/tap/{SECRET}", f"Last-Event-ID: {last}").status == 204
+        assert get(server, f"/tap/{SECRET}", f"Last-Event-ID: 1-{last}").status == 204
+        # The secret now belongs to another connection, whose first events the EventSource does not know.
+        with server.open(f"/echo?tap={SECRET}"), server.connect() as peer:
+            peer.send(f"GET /tap/{SECRET}?follow=0 HTTP/1.0\r\nHost: a\r\nLast-Event-ID: 1-{last}\r\n\r\n".encode())
+            assert b"id: 2-1\n" in peer.read_to_end()
 
     def test_a_late_tap_leaves_the_connection_with_its_last_reader(self, server, read):
         with server.connect() as peer:
@@ -343,8 +376,8 @@ class FormatTests:
         assert b"text/event-stream" in head
         comment, first, second, end = body.split(b"\n\n")
         assert (comment, end) == (b": tap", b"")
-        assert first.startswith(b'id: 1\ndata: {"id":1,')
-        assert second.startswith(b'id: 2\ndata: {"id":2,')
+        assert first.startswith(b'id: 1-1\ndata: {"id":1,')
+        assert second.startswith(b'id: 1-2\ndata: {"id":2,')
 
     @pytest.mark.parametrize(
         ("query", "text"), [("format=pcap", "format"), ("payload=-1", "payload"), ("payload=9999999", "payload")]

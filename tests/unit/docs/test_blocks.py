@@ -29,6 +29,7 @@ RUN = {
 """Page -> the test that runs all its blocks."""
 
 RUN_IN_PART = {
+    ("docs/how-to/pytest.md", "python"): "integration/pytest_plugin/test_plugin.py",
     ("docs/how-to/add-a-command.md", "toml"): "unit/docs/test_examples.py",
     ("docs/how-to/test-an-application.md", "python"): "unit/docs/test_examples.py",
     ("docs/how-to/hooks.md", "text"): "integration/docs/test_hooks.py",
