@@ -56,7 +56,7 @@ export class Detail {
   /** @param {Message} message */
   #draw(message) {
     const isEvent = message.direction === 'event';
-    const names = isEvent ? ['text'] : Object.keys(this.views);
+    const names = isEvent ? ['text', 'wire'] : Object.keys(this.views);
     const made = new Map(names.map((name) => [name, () => this.views[name](message)]));
     const possible = names.filter((name) => isPossible(name, message));
     const shown = possible.includes(this.#chosen) ? this.#chosen : possible[0];

@@ -8,20 +8,27 @@ import { Announcer } from './announcer.js';
 import { exactSize, previewBytes } from './bytes.js';
 import { Channel } from './channel.js';
 import { offerClosing } from './closing.js';
+import { offerCode } from './code.js';
 import { offerCommands } from './commands.js';
 import { Composer } from './composer.js';
-import { offerUrls, setUrl, startForm } from './connectform.js';
+import { offerUrls, startForm } from './connectform.js';
 import { Detail } from './detail.js';
 import { byId } from './dom.js';
+import { Faults } from './faults.js';
 import { applyLanguage, offerLanguages, t } from './i18n.js';
 import { MessageList } from './list.js';
 import { Messages } from './messages.js';
+import { Plots } from './plots.js';
+import { recall, remember } from './preferences.js';
 import { Problem } from './problem.js';
 import { Repeat } from './repeat.js';
+import { offerSearch } from './search.js';
 import { loadServer, UNKNOWN_SERVER } from './server.js';
 import { Session } from './session.js';
+import { Tap } from './tap.js';
 import { offerThemes } from './theme.js';
 import { offerViews, showView } from './views.js';
+import { describeControl, wireView } from './wireview.js';
 
 /** @typedef {import('./session.js').Shown} Shown */
 /** @typedef {import('./explain.js').Happening} Happening */
@@ -37,15 +44,37 @@ const detail = new Detail();
 export const list = new MessageList(messages, (message, byKey) => detail.show(message, byKey));
 const announcer = new Announcer(byId('announcer'));
 const problem = new Problem((url) => {
-  setUrl(url);
-  session.toggle();
+  session.connectTo(url);
 });
 const commands = offerCommands((name) => {
   showView('messages');
   sendData(name);
 });
 
-const session = new Session({ onState: showState, onEvent: addEvent, onMessage: receive, server: () => server, prepare: (url) => url });
+const plots = new Plots();
+const tap = new Tap({
+  onWire: (message) => detail.refresh(message),
+  onControl: (event) => {
+    messages.add({ direction: 'event', data: describeControl(event), wire: [event] });
+    list.draw();
+  },
+});
+/** @type {HTMLInputElement} */ const wantsTap = byId('tap');
+
+const session = new Session({
+  onState: showState,
+  onEvent: (happening) => {
+    const event = addEvent(happening);
+    if (session.state !== 'CONNECTING' || happening.mood === 'good') tap.happened(event, happening.mood === 'good');
+  },
+  onMessage: receive,
+  server: () => server,
+  prepare: (url) => tap.prepare(url, server.tap && wantsTap.checked),
+});
+const faults = new Faults((path) => {
+  showView('messages');
+  session.connectTo(path);
+});
 const composer = new Composer(sendData, () => session.state === 'OPEN');
 const repeat = new Repeat(() => composer.read(), sendData, () => session.bufferedAmount);
 composer.onProblem = (text) => announcer.say(() => text);
@@ -61,7 +90,9 @@ new Channel({
 
 /** @param {Data} data @param {string} [channel] */
 function receive(data, channel) {
-  messages.add({ direction: 'received', data, channel });
+  const message = messages.add({ direction: 'received', data, channel });
+  if (channel === undefined) tap.passed(message);
+  plots.received(data, channel === undefined);
   list.draw();
   announcer.say(() => (typeof data === 'string'
     ? t('announceText', { text: data || t('emptyMessage') })
@@ -71,16 +102,18 @@ function receive(data, channel) {
 /** @param {Happening} happening @param {string} [channel] */
 function addEvent(happening, channel) {
   const { title, details, mood } = happening;
-  messages.add({ direction: 'event', data: title, details, mood, channel });
+  const event = messages.add({ direction: 'event', data: title, details, mood, channel });
   list.draw();
   if (mood === 'bad') problem.show(happening);
   announcer.say(() => `${title}. ${details ?? ''}`);
+  return event;
 }
 
 /** @param {Data} data */
 function sendData(data) {
   session.send(data);
-  messages.add({ direction: 'sent', data });
+  plots.sent(data);
+  tap.passed(messages.add({ direction: 'sent', data }));
   list.draw();
   showBuffered();
 }
@@ -90,7 +123,11 @@ function showState(state) {
   const isOpen = state === 'OPEN';
   for (const id of ['send', 'repeat-start', 'close']) /** @type {HTMLButtonElement} */ (byId(id)).disabled = !isOpen;
   commands.enable(isOpen);
-  if (!isOpen) repeat.stop();
+  if (isOpen) tap.open();
+  else {
+    repeat.stop();
+    plots.trips.reset();
+  }
   if (state === 'OPEN' || state === 'CONNECTING') problem.hide();
   keepFocus(isOpen);
   showBuffered();
@@ -124,10 +161,15 @@ function offerForm(id, form) {
   });
 }
 
+detail.views.wire = ({ wire }) => (wire ? wireView(wire) : null);
+wantsTap.checked = recall('tap', true);
+wantsTap.addEventListener('change', () => remember('tap', wantsTap.checked ? null : false));
 startForm(() => session.toggle());
 offerClosing((code, reason) => session.disconnect(code, reason));
 offerForm('repeat-toggle', 'repeat-form');
 offerForm('close-toggle', 'close-form');
+offerCode();
+offerSearch((test) => list.filter(test));
 offerThemes();
 offerViews();
 byId('clear').addEventListener('click', () => list.clear());
@@ -136,3 +178,5 @@ applyLanguage();
 server = await loadServer();
 offerUrls(server.paths);
 commands.offer(server);
+byId('tap-option').hidden = !server.tap;
+if (server.faults) await faults.load();

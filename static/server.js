@@ -11,11 +11,13 @@ import { isTranslated, t } from './i18n.js';
  * @property {{path: string, speaks: string, help: string}[]} paths
  * @property {{name: string, help: string}[]} commands
  * @property {Record<string, string>} closeCodes
+ * @property {boolean} tap Whether the server shows clients what the wire carries; see tap.js.
+ * @property {boolean} faults Whether it has faults on request.
  * @property {string} problem Why the lists are empty; empty if there was no problem.
  */
 
 /** @type {Server} */
-export const UNKNOWN_SERVER = { paths: [], commands: [], closeCodes: {}, problem: '' };
+export const UNKNOWN_SERVER = { paths: [], commands: [], closeCodes: {}, tap: false, faults: false, problem: '' };
 
 /** The WebSocket URL of the directory of the page. */
 export const base = new URL('./', location.href);

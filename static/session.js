@@ -3,7 +3,7 @@
  */
 
 import { Connection } from './connection.js';
-import { askedProtocols, targetUrl, typedUrl, wantsReconnect } from './connectform.js';
+import { askedProtocols, setUrl, targetUrl, typedUrl, wantsReconnect } from './connectform.js';
 import { byId } from './dom.js';
 import { explainClose, explainFailure } from './explain.js';
 import { onLanguage, t } from './i18n.js';
@@ -34,6 +34,8 @@ export class Session {
   #listeners;
   #connection;
   #seconds = 0;
+  /** @type {(() => void) | null} What to do once the connection has ended. */
+  #next = null;
   #reconnect = new Reconnect(() => this.#open(), (seconds) => {
     this.#seconds = seconds;
     this.#show('WAITING');
@@ -64,6 +66,19 @@ export class Session {
   toggle() {
     if (this.state === 'CLOSED') this.#connectToForm();
     else this.disconnect();
+  }
+
+  /** @param {string} url Connect to a URL of this server, or any other, as if the user had typed it. */
+  connectTo(url) {
+    const connect = () => {
+      setUrl(url);
+      this.#connectToForm();
+    };
+    if (this.state === 'CLOSED') connect();
+    else {
+      this.#next = connect;
+      this.disconnect();
+    }
   }
 
   /** @param {number} [code] @param {string} [reason] */
@@ -122,6 +137,10 @@ export class Session {
     byId('connect').textContent = t(LABELS[state]);
     byId('connect').classList.toggle('primary', state === 'CLOSED');
     this.#listeners.onState(state);
+    if (state !== 'CLOSED' || !this.#next) return;
+    const next = this.#next;
+    this.#next = null;
+    queueMicrotask(next);
   }
 }
 

@@ -61,7 +61,7 @@ class KeyboardTests:
 
     def test_tab_reaches_the_list(self, server_page):
         """The focused list can be scrolled with keys."""
-        server_page.page.get_by_role("button", name="Clear").focus()
+        server_page.page.get_by_role("button", name="Only events").focus()
         server_page.page.keyboard.press("Tab")
         expect(server_page.list).to_be_focused()
 
@@ -115,7 +115,7 @@ class ScreenReaderTests:
     def test_heading_levels_skip_none(self, server_page):
         """Screen readers list the headings as a table of contents."""
         levels = server_page.page.get_by_role("heading").evaluate_all("all => all.map((one) => one.tagName)")
-        assert levels == ["H1", "H2", "H3", "H2", "H2", "H2", "H2"]
+        assert levels == ["H1", "H2", "H3", "H2", "H2", "H2", "H2", "H2"]
 
     def test_announces_the_connection_and_each_received_message(self, server_page):
         server_page.connect_to("/echo")

@@ -172,6 +172,10 @@ class CloseTests:
         port = free_port()
         server = own_server(port)
         server_page = open_server_page(f"http://127.0.0.1:{port}")
+        # The tap ends with the server.
+        server_page.complaints.allow(
+            "Failed to load resource: net::ERR_(INCOMPLETE_CHUNKED_ENCODING|CONNECTION_REFUSED)"
+        )
         server_page.connect_to("/")
         server.send_signal(how)
         server_page.expect_state("Closed")

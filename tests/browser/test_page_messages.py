@@ -184,7 +184,7 @@ class SendTests:
     def test_closes_with_a_code_and_a_reason_of_the_users_choice(self, server_page):
         server_page.connect_to("/echo")
         server_page.page.get_by_role("button", name="Close with…").click()
-        server_page.page.get_by_label("Code", exact=True).fill("4321")
+        server_page.page.get_by_label("Close code").fill("4321")
         server_page.page.get_by_label("Reason").fill("enough, 再见")
         server_page.page.get_by_role("button", name="Close", exact=True).click()
         server_page.expect_state("Closed")
@@ -194,7 +194,7 @@ class SendTests:
     def test_does_not_close_with_a_code_that_browsers_refuse(self, server_page):
         server_page.connect_to("/echo")
         server_page.page.get_by_role("button", name="Close with…").click()
-        code = server_page.page.get_by_label("Code", exact=True)
+        code = server_page.page.get_by_label("Close code")
         code.fill("1011")
         code.press("Enter")
         assert (

@@ -1,0 +1,96 @@
+/**
+ * The faults of the server as a form: choose one, set its parameters, connect to it.
+ *
+ * Rule 1: names, limits and texts are the server's.
+ */
+
+import { byId, element } from './dom.js';
+import { onLanguage, t } from './i18n.js';
+
+/**
+ * @typedef {object} Parameter
+ * @property {string} name
+ * @property {string} type
+ * @property {string | number} default
+ * @property {number} [minimum]
+ * @property {number} [maximum]
+ * @property {string[]} [choices]
+ * @property {string} description
+ */
+
+/** @typedef {{path: string, name?: string, group: string, summary: string, right?: string, parameters: Parameter[]}} Fault */
+
+export class Faults {
+  /** @type {HTMLSelectElement} */ #choice = byId('fault');
+  /** @type {Fault[]} */ #faults = [];
+  /** @type {Parameter[]} */ #common = [];
+  #use;
+
+  /** @param {(path: string) => void} use Connects to a path of the server. */
+  constructor(use) {
+    this.#use = use;
+    this.#choice.addEventListener('change', () => this.#show());
+    byId('fault-form').addEventListener('input', () => this.#showTarget());
+    byId('fault-form').addEventListener('submit', (event) => {
+      event.preventDefault();
+      this.#use(this.#target());
+    });
+    onLanguage(() => this.#faults.length && this.#show());
+  }
+
+  /** Ask the server for its faults; the panel stays hidden if it has none. */
+  async load() {
+    const response = await fetch('faults?format=json');
+    if (!response.ok) return;
+    const { faults, common = [] } = await response.json();
+    this.#faults = faults;
+    this.#common = common;
+    const groups = [...new Set(this.#faults.map(({ group }) => group))];
+    this.#choice.replaceChildren(...groups.map((group) => {
+      const options = this.#faults.filter((fault) => fault.group === group);
+      return element('optgroup', { label: group }, ...options.map(({ path, name }) => new Option(name ?? path, path)));
+    }));
+    byId('faults-panel').hidden = false;
+    this.#show();
+  }
+
+  get #chosen() {
+    return this.#faults.find(({ path }) => path === this.#choice.value) ?? this.#faults[0];
+  }
+
+  #show() {
+    const { summary, right, parameters } = this.#chosen;
+    const shared = new Set(this.#common.map(({ name }) => name));
+    byId('fault-summary').textContent = summary;
+    byId('fault-right').textContent = right ? t('rightClient', { text: right }) : '';
+    byId('fault-fields').replaceChildren(...parameters.filter(({ name }) => !shared.has(name)).map(field));
+    byId('fault-common').replaceChildren(...this.#common.map(field));
+    this.#showTarget();
+  }
+
+  /** @returns {string} The path, with the parameters that differ from what the server does without them. */
+  #target() {
+    const query = new URLSearchParams();
+    for (const one of /** @type {NodeListOf<HTMLInputElement>} */ (byId('fault-form').querySelectorAll('[data-default]'))) {
+      if (one.value !== one.dataset.default) query.set(one.name, one.value);
+    }
+    return this.#chosen.path + (query.size ? `?${query}` : '');
+  }
+
+  #showTarget() {
+    byId('fault-target').textContent = this.#target();
+  }
+}
+
+/** @param {Parameter} parameter @returns {HTMLElement} */
+function field({ name, type, default: value, minimum, maximum, choices, description }) {
+  const id = `fault-${name}`;
+  const common = { id, name, title: description };
+  const control = choices
+    ? element('select', common, ...choices.map((choice) => new Option(choice || '–', choice)))
+    : element('input', { ...common, type: type === 'integer' ? 'number' : 'text', autocomplete: 'off' });
+  if (type === 'integer') Object.assign(control, { min: String(minimum ?? ''), max: String(maximum ?? '') });
+  Object.assign(control, { value: String(value ?? '') });
+  control.dataset.default = String(value ?? '');
+  return element('div', { className: 'field' }, element('label', { htmlFor: id, title: description }, name), control);
+}
