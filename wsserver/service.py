@@ -365,6 +365,7 @@ class WebSocketService(Service):
             MEANINGS,
             catch_all=lambda: self.endpoints.catch_all.enabled,
             tap=lambda: self.connections.taps.enabled,
+            faults=lambda: self.connections.settings.faults,
             api=lambda: "off" if api is None else api.access,
         )
 

@@ -230,6 +230,34 @@ class WireTests:
         page.connect_to("/echo")
 
 
+class FaultTests:
+    """The faults of the server, if it has any."""
+
+    def test_connects_to_a_fault_with_the_parameters_that_the_user_sets(self, server_with, visit):
+        server_page = visit(server_with("--faults"))
+        page = server_page.page
+        faults = page.request.get(f"{server_page.origin}/faults?format=json").json()["faults"]
+        page.get_by_text("Faults", exact=True).click()
+        choice = page.get_by_label("Fault", exact=True)
+        assert choice.locator("option").evaluate_all("all => all.map((one) => one.value)") == [
+            fault["path"] for fault in faults
+        ]
+        choice.select_option("/faults/close")
+        expect(page.locator("#fault-summary")).to_have_text(
+            next(fault["summary"] for fault in faults if fault["path"] == "/faults/close")
+        )
+        page.get_by_label("code", exact=True).fill("1012")
+        expect(page.locator("#fault-target")).to_have_text("/faults/close?code=1012")
+        server_page.connect_to("/echo")
+        page.get_by_role("button", name="Connect to it").click()
+        expect(server_page.url).to_have_value("/faults/close?code=1012")
+        server_page.say("end")
+        expect(server_page.problem).to_contain_text("code 1012")
+
+    def test_shows_no_panel_if_the_server_has_no_faults(self, server_page):
+        expect(server_page.page.get_by_text("Faults", exact=True)).to_be_hidden()
+
+
 class LanguageTests:
     """The page speaks the browser's language, or the one that the user chooses."""
 

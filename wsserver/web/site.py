@@ -405,6 +405,7 @@ def describe(
     *,
     catch_all: Callable[[], bool],
     tap: Callable[[], bool],
+    faults: Callable[[], bool],
     api: Callable[[], str],
 ) -> JSONDocument:
     """
@@ -416,6 +417,7 @@ def describe(
         close_codes: close code -> its meaning.
         catch_all: returns whether unknown WebSocket paths answer commands.
         tap: returns whether connections may have a tap.
+        faults: returns whether `/faults` lists faults.
         api: returns what a call of the HTTP API needs: `key` or `none`; `off` if there is no API on this port.
 
     Returns:
@@ -427,4 +429,6 @@ def describe(
         "commands": [{"name": name, "help": help_text} for name, help_text in commands],
         "closeCodes": {str(int(code)): meaning for code, meaning in close_codes.items()},
     }
-    return JSONDocument(lambda: {**document, "catchAll": catch_all(), "tap": tap(), "api": api()})
+    return JSONDocument(
+        lambda: {**document, "catchAll": catch_all(), "tap": tap(), "faults": faults(), "api": api()},
+    )
