@@ -187,7 +187,7 @@ export default {
   plots: '图表',
   plotReceived: '接收',
   plotSent: '发送',
-  plotLatency: '响应（毫秒）',
+  plotLatency: '响应/毫秒',
   latencyHint: '最近 10 秒内收到响应所需的时间。回显以相同内容匹配；只有一条消息待响应时，下一条消息视为其响应。',
   perSecond: '{count}/秒',
   milliseconds: '{value} 毫秒',
