@@ -1,10 +1,13 @@
 """Every code block of the documentation is run by a test, or checked here, or listed here with a reason."""
 
+import re
 from pathlib import Path
 
 import pytest
 from code_blocks import CHECKS, CodeBlock, read_code_blocks
 from paths import ROOT, TESTS
+
+from wsserver.cli import main
 
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [block for page in PAGES for block in read_code_blocks(page)]
@@ -74,6 +77,12 @@ def test_a_block_that_no_test_runs_is_valid_in_its_language(block):
     check = CHECKS.get(block.kind)
     assert check, f"run {block} in a test, or list it with the reason why not"
     check(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_wsserver_in_the_text_exists(page):
+    words = {span.split()[1] for span in re.findall(r"`(wsserver [a-z][^`]*)`", page.read_text("utf-8"))}
+    assert words - main._COMMANDS.keys() == set()
 
 
 NAMED = {*RUN.items(), *((page, test) for (page, _), test in RUN_IN_PART.items())}
