@@ -57,7 +57,9 @@ class WheelTests:
             [metadata] = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
             [scripts] = [name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt")]
             text = wheel.read(metadata).decode("utf-8")
-            assert "wsserver = wsserver.cli.main:main" in wheel.read(scripts).decode("utf-8")
+            entries = wheel.read(scripts).decode("utf-8")
+        assert "wsserver = wsserver.cli.main:main" in entries
+        assert "[pytest11]\nwsserver = wsserver.pytest_plugin.plugin" in entries
         for line in ("License-Expression: MIT", "Requires-Python: >=3.11", "Description-Content-Type: text/markdown"):
             assert f"\n{line}\n" in text
         needs = [line for line in text.splitlines() if line.startswith("Requires-Dist: ") and "extra ==" not in line]

@@ -65,6 +65,8 @@ class TestServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
+            # Ctrl-C is for pytest, which then ends this process, too.
+            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, name="wsserver", daemon=True)
         self._reader.start()

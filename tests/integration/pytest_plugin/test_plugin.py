@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
-pytestmark = pytest.mark.kernel
+SLOW_PLUGINS = ("-p", "no:schemathesis", "-p", "no:hypothesispytest")
+"""Options that leave out plugins which take a second to load, and have nothing to do with these tests."""
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def run_pytest(tmp_path):
 
     def run(code, *options, **outcome):
         (tmp_path / "test_it.py").write_text(code, "utf-8")
-        words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, str(tmp_path)]
+        words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *SLOW_PLUGINS, *options, str(tmp_path)]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
         counted = {name: int(number) for number, name in re.findall(r"(\d+) (passed|failed|errors?)", done.stdout)}
         assert counted == outcome, done.stdout + done.stderr
@@ -106,8 +107,9 @@ def test_a_test_sees_what_the_client_did_and_the_server_does_what_it_asks_for(ru
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
 
 
-def test_a_failed_test_shows_the_connections_and_the_log(run_pytest):
+def test_a_failed_test_shows_the_connections_and_the_log_and_a_wrong_option_is_named(run_pytest):
     code = """
+import pytest
 from websockets.sync.client import connect
 
 def test_fails(wsserver):
@@ -115,28 +117,22 @@ def test_fails(wsserver):
         client.send("hello")
         client.recv()
         wsserver.connections[0].wait_for_close(timeout=0.1)
+
+class OptionTests:
+    @pytest.fixture
+    def wsserver_settings(self):
+        return {"ping_interval": "soon"}
+
+    def test_it(self, wsserver):
+        pass
 """
-    output = run_pytest(code, failed=1)
+    output = run_pytest(code, "-o", "python_classes=*Tests", failed=1, error=1)
     assert "waited 0.1 s for the end of <connection" in output
     assert "-- wsserver --" in output
     assert "<- frame opcode 1 'hello'" in output
     assert "connection opened number=1" in output
     # The frames of the plugin are hidden.
     assert "def wait(" not in output
-
-
-def test_a_wrong_option_is_an_error_that_names_it(run_pytest):
-    code = """
-import pytest
-
-@pytest.fixture
-def wsserver_settings():
-    return {"ping_interval": "soon"}
-
-def test_it(wsserver):
-    pass
-"""
-    output = run_pytest(code, error=1)
     assert "wsserver_settings: ping_interval: expected a time from 0s to 1h" in output
 
 
