@@ -133,6 +133,7 @@ format: $(VENV)/installed
 docs: $(VENV)/installed
 	$(BIN)/python -m wsserver.config.reference > docs/reference/options.md
 	$(BIN)/python -m wsserver.web.openapi > docs/reference/openapi.json
+	$(BIN)/python -m wsserver.web.asyncapi > docs/reference/asyncapi.json
 
 # The screenshots of the browser page in docs/. The Chinese one needs a font, such as fonts-wqy-microhei.
 screenshots: $(VENV)/installed system

@@ -74,6 +74,7 @@ from wsserver.web.admin import (
     read_admin_page,
 )
 from wsserver.web.api import API
+from wsserver.web.asyncapi import describe_websockets
 from wsserver.web.case_paths import disabled_case_pages
 from wsserver.web.centrifuge_http import CentrifugeHTTP, Handler
 from wsserver.web.connection import HTTPServer
@@ -178,7 +179,7 @@ class WebSocketService(Service):
         self.settings = settings
         self._reactor = reactor
         self.connections = ServerFactory(settings, reactor)
-        table = collect(getPlugins(ICommand) if commands is None else commands)
+        self._commands = table = collect(getPlugins(ICommand) if commands is None else commands)
         self._loopback_only = False
         broker = _broker(settings, reactor, now)
         self.hub = Hub(
@@ -247,8 +248,8 @@ class WebSocketService(Service):
             "/faults": FaultsPage(lambda: self.connections.settings.faults).answer,
             "/.sse": EchoStreams(self.connections, now).answer,
         }
-        operations = self._operators_pages(self._describe(table, api))
-        root = self._root(self._describe(table, None) if settings.admin_listen else None, operations)
+        operations = self._operators_pages(self._describe(api))
+        root = self._root(self._describe(None) if settings.admin_listen else None, operations)
         pages = PageSite(root, reactor, cross_origin, access_log)
         http = HTTPServer(
             MovedAPI() if settings.admin_listen else api,
@@ -357,11 +358,16 @@ class WebSocketService(Service):
             worker=lambda: self.group.number if self.group is not None else 0,
         )
 
-    def _describe(self, commands: Mapping[str, Command], api: API | None) -> JSONDocument:
-        helps = {path: HELP.get(path, "an endpoint of the application") for path in self.endpoints.paths}
+    def _helps(self) -> dict[str, str]:
+        return {path: HELP.get(path, "an endpoint of the application") for path in self.endpoints.paths}
+
+    def _describe_websockets(self) -> object:
+        return describe_websockets(self._helps(), [(one.name, one.help) for one in self._commands.values()])
+
+    def _describe(self, api: API | None) -> JSONDocument:
         return describe(
-            helps,
-            ((command.name, command.help) for command in commands.values()),
+            self._helps(),
+            ((command.name, command.help) for command in self._commands.values()),
             MEANINGS,
             catch_all=lambda: self.endpoints.catch_all.enabled,
             tap=lambda: self.connections.taps.enabled,
@@ -381,7 +387,11 @@ class WebSocketService(Service):
     def _root(self, about: JSONDocument | None, operations: Mapping[bytes, Resource]) -> Root:
         """Return the resource of the public port; with `about`, the paths of operators are on the admin endpoint."""
         others = operations if about is None else {b"server.json": about}
-        pages: dict[bytes, Resource] = {**read_directory(static_directory()), **others}
+        pages: dict[bytes, Resource] = {
+            **read_directory(static_directory()),
+            b"asyncapi.json": JSONDocument(self._describe_websockets),
+            **others,
+        }
         if b"" in pages:
             pages[b".ws"] = pages[b""]
         return Root(

@@ -22,6 +22,7 @@ NO_MESSAGES = {
     "redis/scripts.py": "Lua",
     "config/reference.py": "Markdown",
     "web/faults.py": "HTML",
+    "web/asyncapi.py": "AsyncAPI",
     "web/openapi.py": "OpenAPI",
     "config/genconfig.py": "comments of a TOML file",
     "testing.py": "errors in tests",

@@ -7,8 +7,9 @@ answers invalid calls (400 and 416) with 200 as Centrifugo does; other errors, s
 
 import hmac
 from collections.abc import Generator, Iterator
+from functools import cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -18,12 +19,16 @@ from wsserver.jsonfields import decode, decode_shallow, write
 from wsserver.origins import describe_host, is_loopback_host
 from wsserver.text import quote
 from wsserver.web.methods import Methods, Outcome, Problem, Result, bad_parameters, bad_request, write_error
+from wsserver.web.openapi import describe_api
 from wsserver.web.parameters import AnyBatch, PublishBatch, PublishCommand
 from wsserver.web.responses import Response, write_lines
 from wsserver.wire.counters import Counters
 from wsserver.wire.http11 import Refusal, Request
 
 __all__ = ["API"]
+
+DESCRIPTION: Final = "openapi.json"
+"""The name below `/api/` of the description of the API. Anyone may read it: it is the same for all servers."""
 
 MAX_AT_ONCE = 64
 """Maximum number of commands that run concurrently in a batch with `parallel`."""
@@ -89,6 +94,8 @@ class API:
             The response; a Deferred of it, which does not fail, if the call has to wait.
         """
         name = request.raw_path.removeprefix("/api/").rstrip("/")
+        if name == DESCRIPTION and request.method in ("GET", "HEAD"):
+            return Response(HTTPStatus.OK, _LINES, _describe())
         response = self._call(name, request, body)
         if waits(response):
             return response.addCallback(self._count, name)
@@ -191,6 +198,12 @@ def _reply(name: str, outcome: Outcome) -> Result:
     if isinstance(outcome, Problem):
         return Result(write_error(outcome), outcome.status)
     return Result(b'{"%b":%b}' % (name.encode("ascii"), outcome.body), outcome.status)
+
+
+@cache
+def _describe() -> bytes:
+    # Relative to the description, so that a proxy can add a prefix.
+    return write(describe_api("../"))
 
 
 def _join(replies: list[Result]) -> Result:

@@ -260,17 +260,22 @@ STATUSES: Final[Mapping[str, str]] = {
 """Status -> its meaning. The body is a failure; that of `broadcast` and `batch` has one response for each part."""
 
 
-def describe_api() -> Schema:
-    """Return the OpenAPI description."""
+def describe_api(server: str = "http://127.0.0.1:8080") -> Schema:
+    """
+    Return the OpenAPI description.
+
+    Args:
+        server: the URL of the server, which may be relative to that of the description.
+    """
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "wsserver HTTP API",
             "version": __version__,
-            "description": "Publish, read history and presence, and manage clients. See http-api.md.",
+            "description": "Publish, read history and presence, and manage clients.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "http://127.0.0.1:8080", "description": "A server with default options."}],
+        "servers": [{"url": server}],
         "security": [{"key": []}, {"bearer": []}],
         "paths": {f"/api/{name}": _describe_method(name) for name in [*METHODS, "batch"]},
         "components": {

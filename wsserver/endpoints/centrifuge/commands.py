@@ -26,6 +26,7 @@ __all__ = [
     "FOSSIL",
     "MAX_COMMANDS",
     "MAX_SUBS",
+    "METHODS",
     "REJECT_UNRECOVERED",
     "RPC",
     "Command",
@@ -231,7 +232,7 @@ class Command(msgspec.Struct, frozen=True):
     """Length of the command in bytes."""
 
 
-_METHODS: Final[Mapping[type, str]] = {
+METHODS: Final[Mapping[type, str]] = {
     Connect: "connect",
     Subscribe: "subscribe",
     Unsubscribe: "unsubscribe",
@@ -262,7 +263,7 @@ def make_command(number: int, request: Any, size: int) -> Command:
         size: length of the command in bytes.
     """
     if request is None and number:
-        return invalid_command(f"command {number}: expected one of the methods {', '.join(_METHODS.values())}")
+        return invalid_command(f"command {number}: expected one of the methods {', '.join(METHODS.values())}")
     if not number and request is not None and type(request) is not Send:
-        return invalid_command(f"{_METHODS[type(request)]}: expected an id above 0 in the command")
+        return invalid_command(f"{METHODS[type(request)]}: expected an id above 0 in the command")
     return Command(number, request, size)
