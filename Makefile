@@ -9,7 +9,7 @@ REPORTS = reports
 SUITES = integration browser unit integration-processes integration-redis packaging unit-python integration-programs \
 	fuzz-quick chaos-quick compliance-quick
 
-.PHONY: headers serve test lint format docs site screenshots compliance chaos soak connections threats threats-quick threats-measured threats-waiting sdk system bench fuzz fuzz-sockets fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
+.PHONY: headers serve test lint format docs site screenshots fault-clients compliance chaos soak connections threats threats-quick threats-measured threats-waiting sdk system bench fuzz fuzz-sockets fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
 
 # An environment with the development packages serves, too.
 serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving)
@@ -138,6 +138,10 @@ docs: $(VENV)/installed
 # The screenshots of the browser page in docs/. The Chinese one needs a font, such as fonts-wqy-microhei.
 screenshots: $(VENV)/installed system
 	$(BIN)/python tests/browser/screenshots.py
+
+# What real clients report for each fault; writes the table in docs/reference/faults.md.
+fault-clients: $(VENV)/installed system
+	FAULT_CLIENTS=write $(BIN)/python -m pytest -q tests/browser/test_faults.py
 
 # The whole Autobahn testsuite, ten minutes and more; docs/reference/compliance.md has the last result.
 compliance: $(VENV)/installed

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from paths import ROOT
 
-__all__ = ["install_node_packages"]
+__all__ = ["PACKAGES", "install_node_packages"]
 
 NODE = ROOT / "build" / "node"
 PACKAGES = (
