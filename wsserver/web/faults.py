@@ -30,6 +30,11 @@ _TITLES: Final = {
 }
 """Group of faults -> heading."""
 
+_TRIGGER: Final = frozenset({"after", "wait"})
+"""Parameters that the page describes once, for all faults of an open connection."""
+
+_ALSO: Final = '<p class="hint"><a href="#common"><code>after</code>, <code>wait</code></a></p>\n'
+
 _DISABLED: Final = "this server has no faults; to serve them, start it with --faults"
 
 
@@ -92,11 +97,12 @@ def _write_page(about: dict[str, Any]) -> Iterator[str]:
         '<body class="document">\n<header>\n<img src="/favicon.svg" alt="" width="28" height="28">\n'
         '<h1>Faults</h1>\n<p class="tagline"><a href="/">Back to the page</a></p>\n</header>\n<main>\n'
         "<p>Each path is a WebSocket that misbehaves in one way, so that you can test what your client does. "
-        "Everything else is an echo. Add parameters as a query.</p>\n"
+        "Everything else is an echo. Add parameters as a query. A WebSocket client connects to a path, such as "
+        '<code>/faults/close?code=1012&amp;after=3</code>; <a href="?format=json">the same as JSON</a>.</p>\n'
     )
     yield '<nav aria-label="Groups"><ul>\n'
     yield from (f'<li><a href="#{name}">{_TITLES[name]}</a></li>\n' for name, _ in groups)
-    yield '<li><a href="#common">Parameters of all faults</a></li>\n</ul></nav>\n'
+    yield '<li><a href="#common">Parameters</a></li>\n</ul></nav>\n'
     for name, faults in groups:
         yield f'<section aria-labelledby="{name}">\n<h2 id="{name}">{_TITLES[name]}</h2>\n'
         yield from map(_write_fault, faults)
@@ -106,12 +112,14 @@ def _write_page(about: dict[str, Any]) -> Iterator[str]:
 
 
 def _write_fault(fault: dict[str, Any]) -> str:
+    own = [one for one in fault["parameters"] if one["name"] not in _TRIGGER]
+    also = _ALSO if len(own) < len(fault["parameters"]) else ""
     examples = "".join(f"<li><code>{escape(example)}</code></li>" for example in fault["examples"][1:])
     return (
         f'<article id="fault-{fault["name"]}">\n<h3><code>{escape(fault["path"])}</code></h3>\n'
         f"<p>{escape(fault['summary'])}</p>\n"
         f'<p class="hint">{escape(fault["right"])}</p>\n'
-        f"{_write_parameters(fault['parameters'])}"
+        f"{_write_parameters(own)}{also}"
         + (f'<ul class="examples" aria-label="Examples">{examples}</ul>\n' if examples else "")
         + "</article>\n"
     )

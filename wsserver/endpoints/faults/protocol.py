@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, ISSLTransport
 
 from wsserver.closecodes import CloseCode
 from wsserver.config.parsers import show_duration, show_size
@@ -224,12 +224,19 @@ class FaultProtocol(ServerProtocol):
         self.sendCloseFrame(code, b"")
 
     def drop(self, *, reset: bool) -> None:
-        """Drop the TCP connection without a Close frame: end it, or reset it."""
+        """Drop the TCP connection without a Close frame, and with TLS without an alert: end it, or reset it."""
         self._end_without_close("the fault drops the connection")
+        transport: Any = self.transport
+        # A TLS transport would send the alert close_notify first.
+        tcp: Any = cast(Any, transport).transport if ISSLTransport.providedBy(transport) else transport
         if reset:
-            self.transport.abortConnection()
-        else:
+            tcp.abortConnection()
+        elif tcp is transport:
             super().dropConnection()
+        else:
+            transport.unregisterProducer()
+            self.later(LAST_WORDS, tcp.abortConnection)
+            tcp.loseConnection()
 
     def stop_writing(self) -> None:
         """Send nothing more."""

@@ -4,7 +4,7 @@ from types import MappingProxyType
 from typing import Any
 
 from wsserver.endpoints.faults import closing, echoes, framing, responses, traffic
-from wsserver.endpoints.faults.fault import COMMON
+from wsserver.endpoints.faults.fault import COMMON, TRIGGER
 
 __all__ = ["TABLE", "describe"]
 
@@ -19,5 +19,6 @@ def describe() -> dict[str, Any]:
     return {
         "enabled": True,
         "faults": [fault.describe() for fault in TABLE.values()],
+        "trigger": [one.describe(one.default) for one in TRIGGER],
         "common": [one.describe(one.default) for one in COMMON],
     }
