@@ -28,7 +28,6 @@ def describe_request(request: Request, address: str, transport: Any) -> dict[str
     return {
         "address": address,
         "peer": show_peer(transport.getPeer()),
-        "server": show_peer(transport.getHost()),
         "method": request.method,
         "http_version": f"{request.version[0]}.{request.version[1]}",
         "path": request.path,

@@ -185,6 +185,19 @@ METRICS: Final = (
         ("limit",),
     ),
     Metric(
+        "fault_connections",
+        "gauge",
+        "Open connections with a fault; see --faults.",
+        lambda sources: sources.counters.open_faults,
+    ),
+    Metric(
+        "fault_handshakes_total",
+        "counter",
+        "Handshakes of connections with a fault, by the name of the fault.",
+        lambda sources: sources.counters.faults,
+        ("fault",),
+    ),
+    Metric(
         "handshake_duration_seconds",
         "histogram",
         "Time from the complete opening handshake to the 101 response.",

@@ -1,5 +1,6 @@
 """The connection of a fault: an echo that misbehaves as its plan says, within limits."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from http import HTTPStatus
@@ -32,8 +33,8 @@ LAST_WORDS: Final = 1.0
 POLL: Final = 0.05
 """Seconds after which the connection looks again whether the client has read everything."""
 
-FRAMES_PER_TURN: Final = 8
-"""Maximum number of received frames that the connection answers in one turn of the reactor."""
+FRAMES_PER_TURN: Final = 64
+"""Maximum number of received frames that the connection takes in one turn of the reactor."""
 
 
 class FaultProtocol(ServerProtocol):
@@ -56,6 +57,8 @@ class FaultProtocol(ServerProtocol):
     """Number of bytes that were written."""
     _replaced_close: bytes | None = None
     """The bytes to send instead of the next Close frame."""
+    echoes = 0
+    """Number of messages that were answered."""
     _rests_until = 0.0
     """Before this time, nothing is read."""
     reads_per_second = 0
@@ -66,6 +69,10 @@ class FaultProtocol(ServerProtocol):
     @cached_property
     def _timers(self) -> set[Any]:
         return set()
+
+    @cached_property
+    def _unanswered(self) -> deque[tuple[bytes, bool]]:
+        return deque()
 
     @cached_property
     def output(self) -> Output:
@@ -141,7 +148,6 @@ class FaultProtocol(ServerProtocol):
         self._metered = True
 
     def _frames_allowed(self, size: int) -> int:
-        # An answer may take much more time than that of an ordinary connection, for example in 1,024 frames.
         return min(super()._frames_allowed(size), FRAMES_PER_TURN)
 
     def _slow(self, data: bytes, budget: int) -> None:
@@ -157,12 +163,44 @@ class FaultProtocol(ServerProtocol):
             self.later(self.plan.values["wait"], self._run)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Echo a message, and wait for the fault if this was the last message before it."""
+        """
+        Keep a message until the server's `WorkQueue` serves the connection, and read nothing meanwhile.
+
+        An answer may take much more time than that of an ordinary connection, for example in 1,024 frames.
+        """
+        self._unanswered.append((payload, isBinary))
+        self.pause_reading()
+        self.factory.work.submit(self)
+
+    def _echo(self, payload: bytes, isBinary: bool) -> None:
         self.sendMessage(payload, isBinary)
+        self.echoes += 1
         if self.reads_per_second:
             self._rest(len(payload) / self.reads_per_second)
-        if self._has_trigger and self.messages_in == self.plan.values["after"]:
+        if self._has_trigger and self.echoes == self.plan.values["after"]:
             self.later(self.plan.values["wait"], self._run)
+
+    # The server's `WorkQueue`; see `wsserver.wire.limits.Worker`.
+
+    def serve_one(self) -> bool:
+        """Echo the first message, and wait for the fault if this was the last message before it."""
+        if self._unanswered and self.state == OPEN:
+            payload, is_binary = self._unanswered.popleft()
+            self._echo(payload, is_binary)
+            self.factory.work.charge(len(payload))
+        return bool(self._unanswered) and self.state == OPEN
+
+    def finish_turn(self) -> None:
+        """Read again once all messages are answered."""
+        self._read_again()
+
+    def work_failed(self) -> None:
+        """Close with 1011."""
+        self._endpoint_failed()
+
+    def is_answering(self) -> bool:
+        """Return False: a stopping server does not wait for answers that are slow on purpose."""
+        return False
 
     @property
     def _has_trigger(self) -> bool:
@@ -256,7 +294,7 @@ class FaultProtocol(ServerProtocol):
 
     def _read_again(self) -> None:
         rests = self.factory.reactor.seconds() < self._rests_until
-        if not (self._stops_reading or self._has_full_output or rests):
+        if not (self._stops_reading or self._has_full_output or rests or self._unanswered):
             self.resume_reading()
 
     def finish_response(self) -> None:
@@ -365,6 +403,8 @@ class FaultProtocol(ServerProtocol):
     def connectionLost(self, *arguments: Any) -> None:
         """Cancel the timers."""
         self._end_without_close(self.wasNotCleanReason or "")
+        self._unanswered.clear()
+        self.factory.work.discard(self)
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()

@@ -390,6 +390,26 @@ class LimitTests:
         assert bench.transport.lost
         assert stopped
 
+    @pytest.mark.parametrize("query", ["echo?delay=60s", "fragment", "slow", "slow-read?rate=1B"])
+    def test_a_flood_ends_soon_when_the_server_stops(self, query):
+        """A stopping server does not wait for answers that are slow on purpose."""
+        bench = Bench(f"/faults/{query}")
+        for _ in range(100):
+            bench.client.send(build_frame(2, b"x" * 4096) * 20)
+            bench.wait(0.01, 1)
+        bench.server.service.stopService()
+        bench.wait(6, 60)
+        assert bench.transport.lost
+
+    def test_answers_floods_within_the_budget_of_the_server(self):
+        """Each answer has 1,024 frames, so that the server would be busy for long with those of a single read."""
+        bench = Bench("/faults/fragment")
+        bench.client.send(build_frame(2, b"x" * 1024) * 500)
+        answered = bench.transport.protocol.echoes
+        assert 0 < answered < 100
+        bench.wait(2)
+        assert bench.transport.protocol.echoes > answered
+
     def test_counts_the_connections_of_each_fault(self):
         assert dict(Bench("/faults/close").counters.faults) == {"close": 1}
 
