@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.search.en import SearchEnglish
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,9 +150,29 @@ class SearchTwoLanguages(SearchEnglish):
         return words + runs + [run[at : at + 2] for run in runs for at in range(len(run) - 1)]
 
 
+class Navigation:
+    """Rewrites all pages if the navigation, which is on all of them, has changed."""
+
+    changed = False
+
+    def find_outdated(
+        self, app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
+    ) -> list[str]:
+        """Return the page with the navigation if it has to be read again."""
+        self.changed = bool(added or removed or root_doc in changed)
+        return [root_doc] if self.changed else []
+
+    def find_updated(self, app: Sphinx, env: BuildEnvironment) -> list[str]:
+        """Return the pages to write again."""
+        return sorted(env.found_docs) if self.changed else []
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the functions of this file."""
     app.add_search_language(SearchTwoLanguages)
+    navigation = Navigation()
+    app.connect("env-get-outdated", navigation.find_outdated)
+    app.connect("env-updated", navigation.find_updated)
     app.connect("source-read", add_directives)
     app.connect("autodoc-process-docstring", mark_code)
     return {"parallel_read_safe": True}
