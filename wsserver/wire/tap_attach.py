@@ -44,22 +44,26 @@ class _Receiver:
             self._connection.connectionLost(reason)
         finally:
             self._tap.end("" if reason.check(ConnectionDone) else str(reason.value))
+            # Without the reference to each other, the two need not wait for the garbage collector.
+            transport: Any = self._connection.transport
+            if isinstance(transport, _Sender):
+                self._connection.transport = transport.transport
 
 
 class _Sender:
     """The transport of a tapped connection: records what the server sends, and writes it."""
 
     def __init__(self, connection: ServerProtocol, transport: Any, tap: Tap) -> None:
-        self._connection, self._transport, self._tap = connection, transport, tap
+        self._connection, self.transport, self._tap = connection, transport, tap
         directlyProvides(self, providedBy(transport))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+        return getattr(self.transport, name)
 
     def write(self, data: bytes) -> None:
         """Record bytes, and write them."""
         _record(self._connection, self._tap, data, is_received=False)
-        self._transport.write(data)
+        self.transport.write(data)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Record bytes, and write them."""
@@ -68,12 +72,12 @@ class _Sender:
     def loseConnection(self) -> None:
         """Record that the server closes the TCP connection."""
         self._tap.dropping("close")
-        self._transport.loseConnection()
+        self.transport.loseConnection()
 
     def abortConnection(self) -> None:
         """Record that the server resets the TCP connection."""
         self._tap.dropping("abort")
-        self._transport.abortConnection()
+        self.transport.abortConnection()
 
 
 def _record(connection: ServerProtocol, tap: Tap, data: bytes, *, is_received: bool) -> None:

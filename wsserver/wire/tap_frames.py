@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
+from wsserver.wire.frames import parse
+
 __all__ = ["CLOSE", "PING", "PONG", "Frame", "FrameReader", "Inflater", "unmask"]
 
 CLOSE, PING, PONG = 8, 9, 10
@@ -18,6 +20,8 @@ CLOSE, PING, PONG = 8, 9, 10
 _RSV1: Final = 0x40
 _TAIL: Final = b"\x00\x00\xff\xff"
 """What the receiver appends to a compressed message (RFC 7692 section 7.2.2)."""
+MAX_SMALL: Final = 125
+"""Maximum size of the payload of a frame that is skipped, in bytes; longer ones have a longer header."""
 _PIECE: Final = 64 * 1024
 """Maximum number of bytes that are inflated at a time."""
 
@@ -167,12 +171,14 @@ class FrameReader:
 
     def _skip_small(self, data: bytes, start: int) -> int:
         """Skip whole frames with a payload of up to 125 bytes, except for a Close frame."""
-        end, count, messages = start, 0, 0
+        # The compiled parser stops at the first frame that a client rarely sends.
+        whole, start = parse(data, start, MAX_SMALL, len(data), self.inflater is not None)
+        end, count, messages = start, len(whole), len(whole)
         while end + 1 < len(data):
             opcode, second = data[end] & 0x0F, data[end + 1]
             size = second & 0x7F
             end += 2 + size + (second >> 7 << 2)
-            if opcode == CLOSE or size > 125 or end > len(data):
+            if opcode == CLOSE or size > MAX_SMALL or end > len(data):
                 break
             start = end
             count += 1

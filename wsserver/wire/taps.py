@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from wsserver.config.settings import Settings
 from wsserver.wire.http11 import Request
 from wsserver.wire.tap_events import Tap
-from wsserver.wire.timers import Deadlines
+from wsserver.wire.timers import Deadline, Deadlines
 
 __all__ = ["MAX_READERS", "RETENTION", "Taps"]
 
@@ -56,6 +56,8 @@ class Taps:
         self._prefix_bytes = self._prefix.encode("ascii")
         self._key = secrets.token_bytes(32)
         self._keyed = blake2b(key=self._key, digest_size=16)
+        self._forgetting: dict[Tap, Deadline] = {}
+        """The taps of closed connections, each with the deadline that forgets it."""
         self._serials = count(1)
         self._taps: dict[Tap, bytes] = {}
         """Tap -> the digest of the secret that its client has chosen; empty without one. The oldest tap is first."""
@@ -126,10 +128,15 @@ class Taps:
     def forget(self, tap: Tap) -> None:
         """Forget a tap; its readers keep it."""
         self._taps.pop(tap, None)
+        # The deadline would keep the tap.
+        deadline = self._forgetting.pop(tap, None)
+        if deadline is not None:
+            deadline.cancel()
 
     def ended(self, tap: Tap) -> None:
         """Forget a tap after a while: its connection has closed."""
-        self._deadlines.call_later(RETENTION, lambda: self.forget(tap))
+        if tap in self._taps:
+            self._forgetting[tap] = self._deadlines.call_later(RETENTION, lambda: self.forget(tap))
 
     def find(self, secret: str) -> Tap | None:
         """Return the newest tap whose client has chosen a secret; None if there is none."""
