@@ -142,6 +142,7 @@ class WebSocketService(Service):
         commands: commands to add to the built-in ones; None adds the commands that are installed as Twisted plugins.
         now: returns the UNIX time in seconds, for commands such as `date`.
         inherited: the listening sockets that this process has inherited; None to open them. For worker processes.
+        case_options: arguments of the `wsserver.endpoints.cases.protocol.Bench`, if the option `cases` is set.
 
     Raises:
         SettingError: an option is invalid, or needs a package that is not installed.
@@ -173,6 +174,7 @@ class WebSocketService(Service):
         commands: Iterable[Command] | None = None,
         now: Callable[[], float] = time.time,
         inherited: InheritedSockets | None = None,
+        case_options: Mapping[str, Any] | None = None,
     ) -> None:
         if settings.workers != 1 and not self.is_worker:
             raise SettingError("--workers", "expected 1: only twistd wsserver and wsserver serve start more processes")
@@ -230,7 +232,7 @@ class WebSocketService(Service):
             application_endpoints=endpoints or {},
             service=self,
             started=reactor.seconds(),
-            benches=self._serve_cases(),
+            benches=self._serve_cases(case_options or {}),
         )
         self.endpoints = make_router(settings)
         self._gate = AcceptGate(reactor)
@@ -317,7 +319,7 @@ class WebSocketService(Service):
         """The certificate files of the listeners with TLS."""
         return [one.certificates for one in self._listeners if one.certificates is not None]
 
-    def _serve_cases(self) -> Callable[[ServerFactory], Routes] | None:
+    def _serve_cases(self, options: Mapping[str, Any]) -> Callable[[ServerFactory], Routes] | None:
         """Make the conformance cases if they are enabled; return what binds their WebSocket endpoints."""
         self._case_pages: dict[str, Handler] = disabled_case_pages()
         if not self.settings.cases:
@@ -327,7 +329,7 @@ class WebSocketService(Service):
         from wsserver.endpoints.cases.walk import bind_cases  # noqa: PLC0415
         from wsserver.web.cases import case_pages  # noqa: PLC0415
 
-        self.bench = Bench(self._reactor, self.connections.counters.limits)
+        self.bench = Bench(self._reactor, self.connections.counters.limits, **options)
         self._case_pages = case_pages(self.bench)
         return partial(bind_cases, self.bench)
 

@@ -32,6 +32,7 @@ _COMMANDS = {
     "subscribe": "print the publications of channels as they arrive, until the connection ends",
     "doctor": "connect to a WebSocket server as a browser does, and say what is wrong and what repairs it",
     "replay": "serve recorded connections as a mock server: those of a tap, or of a HAR",
+    "conformance": "run the conformance cases with a WebSocket client, and print the verdicts",
     "bench": "measure how fast a WebSocket server answers, or delivers publications; checks every reply",
     "gentoken": "print a client token, signed with the server's --token-secret",
     "checktoken": "check a client token as the server does, and print its claims",

@@ -1,0 +1,112 @@
+"""
+`wsserver conformance -- COMMAND`: run the conformance cases with a WebSocket client, and print the verdicts.
+
+The command starts a server on a free port of this machine. The client is a program that sends back every message. If
+its arguments contain `{url}`, it is started once for each case; with `{server}` or `{page}`, it is started once, and
+runs all cases by itself.
+"""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wsserver.cli.conformance.session import Session
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `wsserver conformance` to a parser."""
+    parser.add_argument(
+        "command",
+        nargs="*",
+        metavar="COMMAND",
+        help="the client and its arguments, after --; {url} stands for the URL of a case, {server} for that of the "
+        "server, {page} for a page that runs all cases in a browser",
+    )
+    parser.add_argument(
+        "--cases",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="only the cases of a topic, such as text, or whose names match a pattern, such as 'closing.code-*'; may "
+        "be repeated",
+    )
+    parser.add_argument("--list", action="store_true", help="print the cases, and run none")
+    parser.add_argument("--junit", metavar="FILE", help="write the verdicts to a file as JUnit XML")
+    parser.add_argument(
+        "--timeout",
+        type=_number(0.1, 300, float),
+        default=5.0,
+        metavar="SECONDS",
+        help="how long the client may take for an answer [5]",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=_number(1, 32, int),
+        default=4,
+        metavar="N",
+        help="with {url}, the number of clients at a time [4]",
+    )
+
+
+def _number(least: float, most: float, kind: type[int] | type[float]) -> Any:
+    def parse(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = -1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"expected a number from {least:g} to {most:g}, not {text!r}")
+        return number
+
+    return parse
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """
+    Run the cases. The exit status is 0 if none has failed, 1 if some have, and 2 if no case could be run.
+
+    Raises:
+        SystemExit: always, except for `--list`.
+    """
+    # Importing the server takes half a second.
+    from wsserver.cli.conformance.session import Session  # noqa: PLC0415
+    from wsserver.endpoints.cases.catalog import TOPICS, select_cases  # noqa: PLC0415
+
+    cases = select_cases(chosen.cases)
+    if not cases:
+        chosen.parser.error(
+            f"no case matches {' or '.join(chosen.cases)}: expected a topic ({', '.join(TOPICS)}) or a pattern"
+        )
+    if chosen.list:
+        for number, case in enumerate(cases, 1):
+            print(f"{number:3} {case.id:34} {case.reference:24} {case.title}: {case.demand}")
+        return
+    if not any(name in word for word in chosen.command for name in ("{url}", "{server}", "{page}")):
+        chosen.parser.error("expected a command with {url}, {server} or {page}, such as -- node client.js {url}")
+    raise SystemExit(_conclude(Session(chosen.command, cases, timeout=chosen.timeout, jobs=chosen.jobs), chosen.junit))
+
+
+def _conclude(session: "Session", junit: str | None) -> int:
+    """Run a session, print its results and write them to a file; return the exit status."""
+    from wsserver.cli.conformance.summary import describe_notes, summarize  # noqa: PLC0415
+    from wsserver.endpoints.cases.junit import write_junit  # noqa: PLC0415
+    from wsserver.endpoints.cases.results import Verdict  # noqa: PLC0415
+    from wsserver.process.exit import complain  # noqa: PLC0415
+
+    problem = session.run()
+    report = session.report
+    if problem is not None or not report.results:
+        complain(problem or f"no case was run: the client did not connect{describe_notes(session.notes)}")
+        return 2
+    print(summarize(report, session.cases, session.notes), flush=True)
+    if junit is not None:
+        try:
+            with open(junit, "wb") as file:
+                file.write(write_junit(report, session.cases))
+        except OSError as error:
+            complain(f"cannot write {junit}: {error.strerror}")
+            return 2
+    is_complete = len(report.results) == len(session.cases)
+    return 0 if is_complete and not report.count()[Verdict.FAIL] else 1
