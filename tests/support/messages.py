@@ -71,6 +71,8 @@ KINDS = {
     "_closed": "close",
     "invalid_command": "close",
     "_finish": "text",
+    "complain": "error",
+    "_indent": "text",
     "_continued": "text",
     "SubElement": "text",
     "failHandshake": "error",

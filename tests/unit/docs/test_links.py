@@ -95,6 +95,8 @@ def test_every_flag_in_a_code_span_exists():
         "--channel",
         "--output",
     }
+    # Of `wsserver conformance`.
+    known |= {"--cases", "--list", "--junit", "--timeout", "--jobs"}
     known |= {
         "--uid",
         "--logfile",

@@ -260,7 +260,7 @@ class Examination:
     def _judge_failure(self, close: Close, ending: Fails) -> tuple[Verdict, str]:
         shown, expected = _show_close(close), _show_codes(ending.codes)
         if close.code not in ending.codes:
-            return Verdict.INFORMATIONAL, f"the client failed the connection with {shown}; expected {expected}"
+            return Verdict.INFORMATIONAL, f"the client closed with {shown}; expected {expected}"
         if self._is_late:
             return Verdict.INFORMATIONAL, f"the client failed the connection with {shown}, at the end of the message"
         return Verdict.PASS, f"the client failed the connection with {shown}"

@@ -145,6 +145,7 @@ class CaseProtocol(ServerProtocol):
         if answer.client_max_window_bits is not None and "client_max_window_bits" not in offer:
             self._missing = "the client does not offer client_max_window_bits"
             return None
+        answer = answer.agree(offer)
         self._case_codec = Deflate(answer.terms(), spend=self.factory.work.spend)
         return answer.header()
 

@@ -5,8 +5,8 @@ A table of cases consists of a few words: `echo(b"hello")`, `violation(Frame(TEX
 Twisted or a clock.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from wsserver.endpoints.cases.frames import BINARY, CONTINUATION, PING, RSV1, TEXT, Frame
@@ -219,6 +219,22 @@ class Answer:
     wrong: str = ""
     """An invalid parameter to append."""
 
+    def agree(self, offer: Mapping[str, list[str | bool]]) -> "Answer":
+        """
+        Return the answer with the parameters that the client's offer demands (RFC 7692 section 7.1).
+
+        Args:
+            offer: the parameters of the offer: name -> values; True stands for no value.
+        """
+        return replace(
+            self,
+            server_no_context_takeover=self.server_no_context_takeover or "server_no_context_takeover" in offer,
+            client_no_context_takeover=self.client_no_context_takeover or "client_no_context_takeover" in offer,
+            server_max_window_bits=_least(self.server_max_window_bits, offer.get("server_max_window_bits")),
+            client_max_window_bits=self.client_max_window_bits
+            and _least(self.client_max_window_bits, offer.get("client_max_window_bits")),
+        )
+
     def header(self) -> str:
         """Return the value of Sec-WebSocket-Extensions."""
         parts = ["permessage-deflate"]
@@ -237,6 +253,12 @@ class Answer:
             self.client_max_window_bits or 15,
             self.header(),
         )
+
+
+def _least(bits: int | None, offered: list[str | bool] | None) -> int | None:
+    """Return the window size for an answer: at most that of the offer; None if neither has one."""
+    number = next((int(value) for value in offered or () if isinstance(value, str) and value.isdecimal()), None)
+    return min((each for each in (bits, number) if each is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,20 @@ class CompressionTests:
         assert client.frames()[0].rsv == 4
 
     @pytest.mark.parametrize(
+        ("offer", "answer"),
+        [
+            (
+                "server_no_context_takeover; client_no_context_takeover",
+                b"server_no_context_takeover; client_no_context_takeover",
+            ),
+            ("server_max_window_bits=10; client_max_window_bits=9", b"server_max_window_bits=10"),
+        ],
+    )
+    def test_includes_the_parameters_that_the_offer_demands(self, server, offer, answer):
+        _, head = run(server, "/case/compression.text", {"Sec-WebSocket-Extensions": f"permessage-deflate; {offer}"})
+        assert b"Sec-WebSocket-Extensions: permessage-deflate; " + answer + b"\r\n" in head + b"\r\n"
+
+    @pytest.mark.parametrize(
         ("headers", "reason"),
         [
             ({}, "the client does not offer permessage-deflate"),

@@ -1,0 +1,176 @@
+"""`--cases` and `wsserver conformance` with real clients, and with clients that have a flaw."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from xml.etree import ElementTree as ET
+
+import pytest
+from conformance import (
+    CLIENTS,
+    RECORD,
+    ROOT_OF_CLIENTS,
+    client_command,
+    client_versions,
+    read_verdicts,
+)
+from node import install_node_packages
+from paths import EXAMPLES
+from server_process import SERVE, Process
+
+LIMIT = 120
+TOPICS = ("framing", "fragmentation", "text", "pings", "closing", "limits")
+
+FLAWS = {
+    "accepts-invalid-utf8": ("text", "text.bad-"),
+    "ignores-pings": ("pings", "pings."),
+    "echoes-as-binary": ("framing", "framing.text-"),
+    "sends-without-mask": ("pings", "pings."),
+    "ignores-close": ("closing.code-10*", "closing.code-"),
+    "uses-one-mask": ("framing.m*", "framing.masks"),
+    "accepts-masked-frames": ("framing.m*", "framing.masked-"),
+    "accepts-reserved-bits": ("framing.r*", "framing.rsv-"),
+    "loses-fragments": ("fragmentation", "fragmentation."),
+}
+"""Flaw of a client -> the cases to run, and the beginning of the names of those that must fail because of it."""
+
+
+@pytest.fixture(scope="module")
+def server():
+    process = Process("--cases")
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def verdicts(server):
+    """Run all cases with the four clients at a time; return their verdicts."""
+    install_node_packages()
+
+    def run(name):
+        command = client_command(name, f"ws://127.0.0.1:{server.port}")
+        subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True)
+        return read_verdicts(server.port, name)
+
+    with ThreadPoolExecutor(len(CLIENTS)) as pool:
+        return dict(zip(CLIENTS, pool.map(run, CLIENTS), strict=True))
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_the_verdicts_of_a_real_client_are_those_of_the_record(verdicts, name):
+    """If another version of the client is installed, it may have fewer faults, and no others."""
+    recorded = json.loads(RECORD.read_text("utf-8"))[name]
+    found = verdicts[name]
+    assert None not in found.values()
+    deviations = {case: verdict for case, verdict in found.items() if verdict != "pass"}
+    if client_versions()[name] == recorded["version"]:
+        assert deviations == recorded["own"]
+    else:
+        failed = {case for case, verdict in recorded["own"].items() if verdict == "fail"}
+        assert {case for case, verdict in found.items() if verdict == "fail"} <= failed
+
+
+def run_command(*words, limit=LIMIT):
+    """Run `wsserver conformance`."""
+    command = [sys.executable, "-c", SERVE, "conformance", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
+
+
+def failed_cases(path):
+    """Return the names of the failed cases in a file of JUnit XML."""
+    return {test.get("name") for test in ET.parse(path).iter("testcase") if test.find("failure") is not None}
+
+
+def run_flawed(flaw, path, *patterns, timeout=0.3):
+    """Run the flawed client; return the result of the command and the failed cases."""
+    cases = [word for pattern in patterns for word in ("--cases", pattern)]
+    options = ["--timeout", timeout, "--junit", path, *cases]
+    done = run_command(*options, "--", sys.executable, ROOT_OF_CLIENTS / "broken.py", "{server}", flaw)
+    return done, failed_cases(path)
+
+
+def test_a_small_client_without_a_flaw_passes_all_topics_but_compression(tmp_path):
+    done, failed = run_flawed("none", tmp_path / "out.xml", *TOPICS, timeout=5)
+    assert (done.returncode, failed) == (0, set()), done.stdout
+
+
+def test_catches_clients_with_a_flaw(tmp_path):
+    """Several at a time: most of the time is that of starting Python."""
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(run_flawed, flaw, tmp_path / flaw, cases) for flaw, (cases, _) in FLAWS.items()]
+        found = dict(zip(FLAWS, [run.result() for run in runs], strict=True))
+    for flaw, (done, failed) in found.items():
+        assert done.returncode == 1, flaw
+        assert [case for case in failed if case.startswith(FLAWS[flaw][1])], flaw
+        assert " failed" in done.stdout.splitlines()[-1]
+
+
+class ExampleTests:
+    """The example clients of docs/how-to/conformance.md."""
+
+    def test_python(self):
+        client = EXAMPLES / "conformance" / "client.py"
+        done = run_command("--cases", "pings", "--", sys.executable, client, "{url}")
+        assert (done.returncode, done.stdout.strip()) == (0, "11 cases: 11 passed, 0 failed"), done.stderr
+
+    def test_all_cases_at_once(self):
+        client = EXAMPLES / "conformance" / "walk.py"
+        done = run_command("--cases", "pings", "--", sys.executable, client, "{server}")
+        assert (done.returncode, done.stdout.strip()) == (0, "11 cases: 11 passed, 0 failed"), done.stderr
+
+    def test_node(self, tmp_path):
+        (tmp_path / "node_modules").symlink_to(install_node_packages() / "node_modules")
+        client = tmp_path / "client.mjs"
+        client.write_bytes((EXAMPLES / "conformance" / "client.mjs").read_bytes())
+        done = run_command("--cases", "pings", "--", "node", client, "{url}")
+        assert (done.returncode, done.stdout.strip()) == (0, "11 cases: 11 passed, 0 failed"), done.stderr
+
+    def test_go(self, tmp_path):
+        program = tmp_path / "client"
+        source = EXAMPLES / "conformance" / "go"
+        subprocess.run(["go", "build", "-mod=readonly", "-o", program, "."], cwd=source, timeout=240, check=True)
+        done = run_command("--cases", "pings", "--cases", "text", "--", program, "{url}")
+        assert done.returncode == 0, done.stdout
+        assert "0 failed" in done.stdout
+
+    def test_browser(self):
+        client = EXAMPLES / "conformance" / "browser.py"
+        done = run_command("--cases", "pings", "--", sys.executable, client, "{page}", "/usr/bin/chromium")
+        assert (done.returncode, done.stdout.strip()) == (0, "11 cases: 11 passed, 0 failed"), done.stderr
+
+
+class CommandTests:
+    """The exit status and the output of `wsserver conformance`."""
+
+    def test_a_program_that_does_not_exist_is_status_2(self):
+        done = run_command("--", "/nowhere/client", "{url}")
+        assert done.returncode == 2
+        assert done.stderr == "wsserver: cannot run /nowhere/client: No such file or directory\n"
+
+    def test_a_program_that_never_connects_is_status_2_with_its_output(self):
+        done = run_command(
+            "--cases", "pings", "--", sys.executable, "-c", "print('oh'); raise SystemExit(3)", "{server}"
+        )
+        assert done.returncode == 2
+        assert (
+            done.stderr
+            == "wsserver: no case was run: the client did not connect; the client ended with status 3: | oh\n"
+        )
+
+    def test_a_program_that_does_not_end_is_killed(self, tmp_path):
+        code = (
+            "import sys, time; from websockets.sync.client import connect; connect(sys.argv[1]).recv(); time.sleep(999)"
+        )
+        done = run_command("--cases", "pings.empty", "--timeout", "0.5", "--", sys.executable, "-c", code, "{url}")
+        assert done.returncode == 0, done.stdout
+
+    def test_cases_without_a_result_are_status_1(self, tmp_path):
+        """The program runs one case only."""
+        code = "import sys; from websockets.sync.client import connect; [*connect(sys.argv[1] + '/case/1?agent=me')]"
+        done = run_command(
+            "--cases", "pings", "--junit", tmp_path / "out.xml", "--", sys.executable, "-c", code, "{server}"
+        )
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[-1] == "11 cases: 1 passed, 0 failed, 10 not run"
+        assert len(list(ET.parse(tmp_path / "out.xml").iter("error"))) == 10
