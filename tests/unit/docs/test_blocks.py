@@ -52,6 +52,7 @@ REASONS = {
     ("docs/explanation/design.md", "     kernel"): "a diagram",
     ("docs/explanation/design.md", "POST /api/publish"): "a diagram",
     ("docs/how-to/add-a-command.md", "dice/"): "the names of the files in docs/examples/dice",
+    ("docs/how-to/conformance.md", "FAILED "): "the output for a client with a fault",
     ("docs/how-to/proxies.md", "X-Forwarded-For:"): "a header",
     ("docs/reference/tap.md", "WSServer-Connection-Id:"): "headers",
     ("docs/reference/close-codes.md", "proxy_http_version"): "lines of packaging/nginx/wsserver.conf, which tests run",
