@@ -147,6 +147,12 @@ fault-clients: $(VENV)/installed system
 compliance: $(VENV)/installed
 	$(BIN)/python tests/compliance/run.py --out $(REPORTS)/compliance
 
+# Four clients with the conformance cases, and with the fuzzing server of the Autobahn testsuite; about five minutes. Then
+# docs/reference/conformance.md must explain each disagreement.
+.PHONY: conformance-peers
+conformance-peers: $(VENV)/installed system
+	$(BIN)/python tests/compliance/conformance_peers.py
+
 # Twenty faults and a million deliveries in a few minutes; docs/reference/chaos.md has the last result.
 chaos: $(VENV)/installed system
 	$(BIN)/python tests/chaos/run.py --out $(REPORTS)/chaos
