@@ -1,7 +1,7 @@
 """
-A small WebSocket client that runs all conformance cases, with a flaw on request: python broken.py SERVER FLAW.
+A small WebSocket client that runs conformance cases, with a flaw on request: python broken.py SERVER FLAW [CASE...].
 
-Without a flaw (`none`), it follows RFC 6455. It does not offer compression.
+Without a flaw (`none`), it follows RFC 6455. It does not offer compression. Without the names of cases, it runs all.
 """
 
 import base64
@@ -156,19 +156,22 @@ class Client:
         return False
 
 
+def count_cases(server):
+    """Return the number of cases."""
+    counter = Client(f"{server}/case/count?", "none")
+    size = counter.take(2)[1]
+    return int(counter.take(size))
+
+
 def main():
     """Run the cases one after the other."""
-    server, flaw = sys.argv[1:]
+    server, flaw, *cases = sys.argv[1:]
     assert flaw in FLAWS
-    counter = Client(f"{server}/case/count?", "none")
-    counter.send = lambda opcode, payload: None
-    first = counter.take(2)
-    count = int(counter.take(first[1]))
-    for number in range(1, count + 1):
+    for case in cases or range(1, count_cases(server) + 1):
         try:
-            Client(f"{server}/case/{number}?agent={flaw}", flaw).run()
+            Client(f"{server}/case/{case}?agent={flaw}", flaw).run()
         except OSError as error:
-            print(number, error)
+            print(case, error)
 
 
 main()
