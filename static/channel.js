@@ -70,7 +70,7 @@ export class Channel {
     const channel = this.#name.value;
     if (ending.byUs) return this.#event({ title: t('unsubscribedFrom', { channel }) });
     if (ending.wasOpen) return this.#event(explainClose(ending, this.#listeners.server()));
-    const reason = await askWhyRefused(ending.url);
+    const reason = await askWhyRefused(ending.url, this.#key.value);
     this.#event(reason ? { title: t('notSubscribed', { channel }), details: reason, mood: 'bad' } : explainFailure(ending, ''));
   }
 

@@ -139,6 +139,7 @@ export class MessageList {
   #draw() {
     const more = this.filtered.advance(FILTER_MS);
     this.#holdPosition();
+    this.#view.removeAttribute('aria-activedescendant');
     this.#rows.render(this.filtered.length, this.#following);
     this.#top = this.#view.scrollTop;
     byId('list-empty').hidden = this.filtered.length > 0;

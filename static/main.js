@@ -69,6 +69,7 @@ const session = new Session({
   },
   onMessage: receive,
   server: () => server,
+  key: () => /** @type {HTMLInputElement} */ (byId('api-key')).value,
   prepare: (url) => tap.prepare(url, server.tap && wantsTap.checked),
 });
 const faults = new Faults((path) => {

@@ -8,11 +8,18 @@ const UPGRADE_REQUIRED = 426;
 
 /**
  * @param {string} url The URL of the refused WebSocket.
+ * @param {string} key The API key, if the user has one: with it, the server lists what it refused.
  * @returns {Promise<string>} The server's sentence; empty if the reason is unknown.
  */
-export async function askWhyRefused(url) {
+export async function askWhyRefused(url, key) {
   const asked = new URL(url.replace(/^ws/, 'http'));
   if (asked.origin !== location.origin) return '';
+  return await readRefusal(asked) || (key ? findRefusal(asked.pathname, key) : '');
+}
+
+/** @param {URL} refused */
+async function readRefusal(refused) {
+  const asked = new URL(refused);
   if (asked.searchParams.has('channel')) {
     // The server refuses an event stream of a channel for the same reason as a WebSocket.
     asked.pathname = new URL('sse', document.baseURI).pathname;
@@ -29,5 +36,19 @@ export async function askWhyRefused(url) {
   } finally {
     clearTimeout(timer);
     stopped.abort();
+  }
+}
+
+/** @param {string} path @param {string} key */
+async function findRefusal(path, key) {
+  try {
+    const headers = { 'Content-Type': 'application/json', 'X-API-Key': key };
+    const response = await fetch('api/rejects', { method: 'POST', headers, body: '{}' });
+    const { rejects = [] } = (await response.json()).result ?? {};
+    // The last one comes first.
+    const found = rejects.find((/** @type {{path: string}} */ one) => one.path.split('?')[0] === path);
+    return found ? `${found.status}: ${found.reason}` : '';
+  } catch {
+    return '';
   }
 }

@@ -22,6 +22,7 @@ const LABELS = { CLOSED: 'connect', CONNECTING: 'cancel', OPEN: 'disconnect', CL
  * @property {(happening: Happening) => void} onEvent
  * @property {(data: string | ArrayBuffer) => void} onMessage
  * @property {() => import('./server.js').Server} server
+ * @property {() => string} key The API key, if the user has entered one.
  * @property {(url: string) => string} prepare Changes the URL just before it is opened.
  */
 
@@ -126,7 +127,7 @@ export class Session {
   async #explain(ending) {
     if (ending.wasOpen) return explainClose(ending, this.#listeners.server());
     if (ending.byUs) return { title: t('cancelled') };
-    return explainFailure(ending, await askWhyRefused(ending.url));
+    return explainFailure(ending, await askWhyRefused(ending.url, this.#listeners.key()));
   }
 
   /** @param {Shown} state */

@@ -6,6 +6,8 @@
 
 const MAX_EARLY = 1000;
 const KEPT = 100_000;
+/** How many frames of one message are kept: the last ones. */
+const MAX_FRAMES = 200;
 const CLOSE = 8;
 /** How long the server may take to say how the connection ended. */
 const END_MS = 5000;
@@ -125,7 +127,10 @@ export class Tap {
 
   /** @param {Message} message @param {WireEvent} event */
   #attach(message, event) {
-    message.wire = [...(message.wire ?? []), event];
+    // The message has its payload already.
+    const { payload, text, ...frame } = event;
+    message.wire ??= [];
+    if (message.wire.push(frame) > MAX_FRAMES) message.wire.shift();
     this.#listeners.onWire(message);
   }
 }

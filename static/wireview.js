@@ -7,7 +7,6 @@ import { element } from './dom.js';
 import { t } from './i18n.js';
 
 const OPCODES = { 0: 'continuation', 1: 'text', 2: 'binary', 8: 'close', 9: 'ping', 10: 'pong' };
-const SHOWN = 200;
 
 /** @typedef {import('./tap.js').WireEvent} WireEvent */
 
@@ -25,7 +24,7 @@ export function describeControl(event) {
 }
 
 /** @param {WireEvent[]} events @returns {HTMLElement} */
-export const wireView = (events) => element('div', { className: 'wire' }, ...events.slice(0, SHOWN).map(show));
+export const wireView = (events) => element('div', { className: 'wire' }, ...events.map(show));
 
 /** @param {WireEvent} event */
 function show(event) {

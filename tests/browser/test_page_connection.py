@@ -216,6 +216,16 @@ class FailureTests:
         expect(server_page.problem).to_contain_text("The server gives this reason")
         expect(server_page.problem).to_contain_text("expected at most 255")
 
+    def test_shows_the_reason_from_the_list_of_refusals_if_the_user_has_an_api_key(self, server_with, visit):
+        """A plain request to this path only says that it accepts WebSockets."""
+        server_page = visit(server_with("--api-key", "secret"))
+        server_page.complaints.allow("WebSocket connection to .* failed|Failed to load resource: .* 426")
+        server_page.channel.open()
+        server_page.channel.key.fill("secret")
+        server_page.url.fill("/ticker?count=0")
+        server_page.connect.click()
+        expect(server_page.problem).to_contain_text("400: count='0'")
+
     def test_suggests_ws_for_wss_to_a_plain_port_and_connects_with_it(self, server_page):
         server_page.complaints.allow("WebSocket connection to .* failed")
         server_page.url.fill(server_page.websocket_url("/echo").replace("ws", "wss"))

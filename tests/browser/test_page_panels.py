@@ -215,6 +215,18 @@ class WireTests:
         assert "tap=" not in server_page.page.locator("body").inner_text()
         assert "tap=" not in server_page.url.input_value()
 
+    def test_keeps_the_last_200_frames_of_a_message(self, server_with, visit):
+        """A fault sends each byte of the answer in a frame of its own."""
+        server_page = visit(server_with("--faults"))
+        server_page.connect_to("/faults/echo?fragment=1")
+        server_page.say("x" * 300)
+        expect(server_page.received).to_contain_text("xxx")
+        server_page.read(server_page.received)
+        server_page.show_as("Wire")
+        frames = server_page.detail.get_by_role("heading", name="continuation frame from the server")
+        expect(frames).to_have_count(200)
+        expect(server_page.detail.get_by_text("FlagsFIN")).to_have_count(1)
+
     def test_connects_without_a_tap_if_the_user_wants_none(self, server_page):
         server_page.page.get_by_label(re.compile("view of the wire")).uncheck()
         server_page.connect_to("/ws")

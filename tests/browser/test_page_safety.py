@@ -1,5 +1,7 @@
 """The page never runs anything that a peer sends."""
 
+import gzip
+
 from person import ServerPage
 from playwright.sync_api import expect
 
@@ -92,7 +94,7 @@ class InjectionTests:
         """Check that no script ran and the page is still the same page."""
         assert page.evaluate("typeof hacked") == "undefined"
         expect(page).to_have_title("wsserver")
-        assert page.locator("script, img, iframe, form, link").count() == 1 + 1 + 0 + 8 + 3
+        assert page.locator("script, img, iframe, form, link:not([rel=modulepreload])").count() == 1 + 1 + 0 + 8 + 3
 
 
 class PolicyTests:
@@ -110,6 +112,20 @@ class PolicyTests:
             }"""
         )
         assert server_page.page.evaluate("typeof hacked") == "undefined"
+
+    def test_names_each_module_in_advance_so_that_a_slow_network_waits_once(self, server_page):
+        """Without this list, a browser finds each module only when it has loaded the one that imports it."""
+        named = server_page.page.locator("link[rel=modulepreload]").evaluate_all("all => all.map((one) => one.href)")
+        loaded = server_page.page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
+        scripts = {url for url in loaded if url.endswith(".js")} - {f"{server_page.origin}/main.js"}
+        assert sorted(named) == sorted(scripts)
+
+    def test_scripts_and_styles_take_less_than_60_kilobytes_compressed(self, server_page):
+        loaded = server_page.page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
+        files = [url for url in loaded if url.endswith((".js", ".css"))]
+        sizes = [len(gzip.compress(server_page.page.request.get(url).body())) for url in files]
+        assert len(sizes) > 40
+        assert sum(sizes) < 60_000
 
     def test_loads_every_file_from_the_server(self, server_page):
         loaded = server_page.page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
