@@ -9,7 +9,7 @@ import { VirtualRows } from './virtual.js';
 
 const WIDE = 16;
 const NARROW = 8;
-const NARROW_PX = 420;
+const NARROW_PX = 600;
 
 /** @param {Uint8Array} bytes @returns {HTMLElement} Shows itself once it is in the document. */
 export function hexView(bytes) {

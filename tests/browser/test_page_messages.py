@@ -233,8 +233,19 @@ class DetailTests:
         server_page.read(server_page.received)
         server_page.show_as("Bytes")
         lines = server_page.detail.locator(".hex-line")
-        expect(lines.nth(0)).to_have_text("000000  30 31 32 33 34 35 36 37 38 39 20 47 72 c3 bc c3  0123456789 Gr···")
-        expect(lines.nth(1)).to_have_text(re.compile(r"^000010  9f 65 +·e$"))
+        expect(lines.nth(0)).to_have_text("000000  30 31 32 33 34 35 36 37  01234567")
+        expect(lines.nth(1)).to_have_text("000008  38 39 20 47 72 c3 bc c3  89 Gr\u00b7\u00b7\u00b7")
+        expect(lines.nth(2)).to_have_text(re.compile(r"^000010  9f 65 +\u00b7e$"))
+
+    def test_shows_16_bytes_in_a_line_where_there_is_room(self, open_server_page):
+        server_page = open_server_page(viewport={"width": 1920, "height": 1080})
+        server_page.connect_to("/echo")
+        server_page.say("0123456789abcdef")
+        server_page.read(server_page.received)
+        server_page.show_as("Bytes")
+        view = server_page.detail.locator(".hex")
+        expect(view.locator(".hex-line").first).to_contain_text("0123456789abcdef")
+        assert view.evaluate("view => view.scrollWidth - view.clientWidth") == 0
 
     def test_shows_a_megabyte_of_bytes_with_few_lines_in_the_document(self, server_page):
         add(server_page, 1)
