@@ -407,6 +407,7 @@ class EveryPathTests:
         with server.open(f"{target}{SECRET}") as peer:
             if "ws?tap" in target:
                 peer.send_frame(TEXT, b"hello")
+                assert peer.read_message().startswith("Hello")
             if "ticker" not in target and "faults" not in target:
                 peer.send_frame(CLOSE, close_payload(1000))
             wait_until(lambda: peer.buffer or peer._receive(), "a frame")
