@@ -9,7 +9,10 @@ from environments import Built
 from paths import ROOT
 
 MODULES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "wsserver").rglob("*.py"))
-PAGE = sorted(path.name for path in (ROOT / "static").iterdir() if not path.name.startswith("."))
+STATIC = ROOT / "static"
+PAGE = sorted(
+    str(path.relative_to(STATIC)) for path in STATIC.rglob("*") if path.is_file() and not path.name.startswith(".")
+)
 PLUGIN = "twisted/plugins/wsserver_plugin.py"
 
 
