@@ -11,7 +11,7 @@ import msgspec
 from wsserver.endpoints.cases.junit import write_junit
 from wsserver.endpoints.cases.protocol import Bench
 from wsserver.endpoints.cases.reports import MAX_AGENTS, Report, clean_agent, describe_case
-from wsserver.endpoints.cases.results import Result
+from wsserver.endpoints.cases.results import Result, Verdict
 from wsserver.endpoints.cases.script import Case
 from wsserver.text import quote
 from wsserver.web.case_paths import Answer, handle_get
@@ -170,12 +170,19 @@ def _report_body(report: Report, cases: Sequence[Case]) -> str:
     lines += [f'<span class="verdict missing">{missing} not run</span>'] if missing else []
     agent = percent_encode(report.agent, safe="")
     formats = " ".join(_link(f"/case/report?agent={agent}&format={one}", one) for one in ("json", "junit"))
+    numbered = sorted(enumerate(cases, 1), key=lambda one: _urgency(report.results.get(one[1].id)))
     rows = [
-        [str(number), *_case_cells(case)[:3], *_result_cells(report.results.get(case.id))]
-        for number, case in enumerate(cases, 1)
+        [str(number), *_case_cells(case)[:3], *_result_cells(report.results.get(case.id))] for number, case in numbered
     ]
     table = _table(("Number", "Case", "Title", "Section", "Verdict", "Reason and frames"), rows)
     return f'<p class="summary">{" ".join(lines)}</p>\n<p>As {formats}.</p>\n{table}'
+
+
+def _urgency(result: Result | None) -> int:
+    """Return the position of a result in a report: failed cases are the first ones."""
+    if result is None:
+        return 2
+    return {Verdict.FAIL: 0, Verdict.INFORMATIONAL: 1, Verdict.PASS: 3}[result.verdict]
 
 
 def _result_cells(result: Result | None) -> list[str]:

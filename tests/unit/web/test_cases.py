@@ -105,6 +105,13 @@ class ReportTests:
         assert EVIL not in body
         assert "&lt;script&gt;" in body
 
+    def test_the_page_of_a_report_begins_with_the_failed_cases(self, server):
+        client = server.connect()
+        client.open("/case/text.nul?agent=one")
+        client.transport.lose()
+        body = fetch(server, "/case/report?agent=one", HTML)[2]
+        assert "text.nul" in body.partition("<tbody>")[2].partition("</tr>")[0]
+
     def test_an_unknown_client_is_404(self, server):
         assert fetch(server, "/case/report?agent=nobody")[0] == 404
 
