@@ -270,6 +270,20 @@ class FaultTests:
         expect(server_page.page.get_by_text("Faults", exact=True)).to_be_hidden()
 
 
+class FloodTests:
+    """A server that pushes thousands of messages a second does not block the page."""
+
+    def test_opens_a_message_while_5000_a_second_come_in_and_shows_them_all(self, server_with, visit):
+        server_page = visit(server_with("--faults"))
+        server_page.page.get_by_label(re.compile("view of the wire")).uncheck()
+        server_page.connect_to("/faults/push?count=10000&rate=5000")
+        expect(server_page.received.last).to_be_visible()
+        server_page.list.click(position={"x": 200, "y": 30})
+        expect(server_page.detail).to_contain_text("received")
+        expect(server_page.counts).to_have_text("0 sent · 10,000 received", timeout=30_000)
+        assert server_page.list.locator(".message").count() < 60
+
+
 class LanguageTests:
     """The page speaks the browser's language, or the one that the user chooses."""
 
