@@ -262,7 +262,7 @@ class WebSocketService(Service):
             reactor=reactor,
             keepalive_timeout=lambda: self.connections.settings.keepalive_timeout,
             limits=self.connections.counters.limits,
-            tap=TapPath(self.connections, None if settings.admin_listen else refuse_key(api)).answer,
+            tap=self._taps(None if settings.admin_listen else api),
             views={"/whoami": answer_whoami},
         )
         self.frontend = FrontendFactory(
@@ -643,8 +643,16 @@ class WebSocketService(Service):
         self.frontend.policy = Policy.of(self.settings, loopback_only=loopback_only)
         self.authorizer.access = Access(self.hub.rules, loopback_only)
         self.endpoints.catch_all = decide_catch_all(self.settings, loopback_only=loopback_only)
+        self._enable_taps(loopback_only=loopback_only)
+
+    def _enable_taps(self, *, loopback_only: bool) -> None:
         tap = self.settings.tap
         self.connections.taps.enabled = loopback_only if tap == "auto" else tap == "on"
+
+    def _taps(self, api: API | None) -> Handler:
+        """Return what answers requests for taps, with the API that knows the key, if this port accepts it."""
+        self._enable_taps(loopback_only=False)
+        return TapPath(self.connections, refuse_key(api) if api is not None else None).answer
 
     def announce(self) -> None:
         """Log where the server listens, and what is insecure."""

@@ -226,6 +226,18 @@ def echo_compressed(server):
     return len(client.transport.written) < 100
 
 
+def taps(server):
+    """Return the status of a request for the tap of each of two connections."""
+    secrets = ("a" * 32, "b" * 32)
+    for secret in secrets:
+        opened(server, f"/echo?tap={secret}")
+    clients = [server.connect() for _ in secrets]
+    for client, secret in zip(clients, secrets, strict=True):
+        client.send(f"GET /tap/{secret} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        server.clock.advance(0)
+    return [bytes(client.transport.written[:12]) for client in clients]
+
+
 HOOK, OTHER_HOOK = "http://127.0.0.1:3000/a", "http://127.0.0.1:3000/b"
 TOKENS = {"token_secret": SECRET, **OPEN}
 
@@ -298,6 +310,8 @@ CASES = {
         {"max_fault_connections": 1},
         lambda server: [status(server, "/faults/echo") for _ in range(2)],
     ),
+    "tap": ({"tap": "on"}, lambda server: b"WSServer-Tap-Secret" in head(server)),
+    "max_taps": ({"tap": "on"}, {"max_taps": 1}, taps),
     "catch_all": ({"catch_all": "on"}, lambda server: status(server, "/unknown")),
     "reply_prefix": ({"reply_prefix": "> "}, echo("/", "hi there")),
     "timezone": ({"timezone": "Asia/Tokyo"}, lambda server: server.service.endpoints.find("/", {}).zone),
