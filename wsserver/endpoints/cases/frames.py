@@ -11,6 +11,7 @@ __all__ = [
     "BINARY",
     "CLOSE",
     "CONTINUATION",
+    "MAX_FRAMES",
     "NAMES",
     "PING",
     "PONG",
@@ -25,6 +26,9 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 RSV1 = 4
 """The first of the three reserved bits, as part of `Frame.rsv`."""
+
+MAX_FRAMES = 20_000
+"""Maximum number of frames of a client in a case; an echo of the largest message in fragments of a KiB has 1024."""
 
 NAMES = {CONTINUATION: "continuation", TEXT: "text", BINARY: "binary", CLOSE: "close", PING: "ping", PONG: "pong"}
 """Opcode -> name."""
@@ -88,6 +92,9 @@ class FrameReader:
         self._max_size = max_size
         self._allows_rsv1 = allows_rsv1
         self._buffer = b""
+        self._start = 0
+        """Where the next frame begins in the buffer."""
+        self._count = 0
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """
@@ -99,33 +106,38 @@ class FrameReader:
         Raises:
             Violation: a header is invalid, or a payload is over the limit.
         """
-        self._buffer += data
+        self._buffer = self._buffer[self._start :] + data
+        self._start = 0
         while (frame := self._take()) is not None:
+            self._count += 1
+            if self._count > MAX_FRAMES:
+                raise Violation(f"the client sent over {MAX_FRAMES} frames, more than a case allows")
             yield frame
 
     @property
     def unread(self) -> int:
         """Number of bytes of an incomplete frame."""
-        return len(self._buffer)
+        return len(self._buffer) - self._start
 
     def _take(self) -> Frame | None:
-        data = self._buffer
-        if len(data) < 2:
+        data, start = self._buffer, self._start
+        if len(data) < start + 2:
             return None
-        self._check_start(data[0], data[1])
-        short = data[1] & 0x7F
+        first, second = data[start], data[start + 1]
+        self._check_start(first, second)
+        short = second & 0x7F
         form = 2 if short == 126 else 8 if short == 127 else 0
-        body = 2 + form + 4
+        body = start + 2 + form + 4
         if len(data) < body:
             return None
-        size = int.from_bytes(data[2 : 2 + form], "big") if form else short
+        size = int.from_bytes(data[start + 2 : start + 2 + form], "big") if form else short
         self._check_size(size, form)
         if len(data) < body + size:
             return None
-        self._buffer = data[body + size :]
+        self._start = body + size
         mask = data[body - 4 : body]
         payload = apply_mask(data[body : body + size], mask)
-        return Frame(data[0] & 0xF, payload, bool(data[0] & 0x80), data[0] >> 4 & 7, mask)
+        return Frame(first & 0xF, payload, bool(first & 0x80), first >> 4 & 7, mask)
 
     def _check_start(self, first: int, second: int) -> None:
         opcode, rsv = first & 0xF, first >> 4 & 7

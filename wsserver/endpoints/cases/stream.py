@@ -30,7 +30,7 @@ class ClientStream:
         self._codec = codec
         self._max_size = max_size
         self._reader = FrameReader(max_size, allows_rsv1=codec is not None)
-        self._message: list[bytes] | None = None
+        self._message: bytearray | None = None
         self._opcode = 0
         self._is_compressed = False
         self._is_closed = False
@@ -70,15 +70,15 @@ class ClientStream:
         elif self._message is not None:
             raise Violation("the client began a message within another one (section 5.4)")
         else:
-            self._message, self._opcode, self._is_compressed = [], frame.opcode, bool(frame.rsv & RSV1)
-        self._message.append(frame.payload)
-        if sum(map(len, self._message)) > self._max_size:
+            self._message, self._opcode, self._is_compressed = bytearray(), frame.opcode, bool(frame.rsv & RSV1)
+        self._message += frame.payload
+        if len(self._message) > self._max_size:
             raise Violation(f"the client sent a message of over {self._max_size} bytes, more than this case allows")
         return self._end_message() if frame.fin else None
 
     def _end_message(self) -> Message:
         assert self._message is not None
-        payload, self._message = b"".join(self._message), None
+        payload, self._message = bytes(self._message), None
         if self._is_compressed:
             payload = self._inflate(payload)
         is_binary = self._opcode == BINARY
