@@ -1,4 +1,4 @@
-# make serve: try the server. make test: run all tests. make lint: format, style, types and imports.
+# `make` lists the targets: those with a text after ##, below the headings after ##@.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -9,10 +9,17 @@ REPORTS = reports
 SUITES = integration browser unit integration-processes integration-redis packaging unit-python integration-programs \
 	fuzz-quick chaos-quick compliance-quick
 
-.PHONY: headers serve test lint format docs site screenshots fault-clients compliance chaos soak connections threats threats-quick threats-measured threats-waiting sdk system bench fuzz fuzz-sockets fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
+.PHONY: help headers serve test lint format docs site screenshots fault-clients compliance chaos soak connections threats threats-quick threats-measured threats-waiting sdk system bench fuzz fuzz-sockets fuzz-asan fuzz-protobuf centrifugo-diff clean $(SUITES)
+
+help:
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z][a-z-]*:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##@ Try it
 
 # An environment with the development packages serves, too.
-serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving)
+serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving) ## start the server; PORT=8080 is the default
 	@echo 'Starting the server; Ctrl-C stops it.'
 	@$(BIN)/wsserver serve --port $(PORT)
 
@@ -44,10 +51,14 @@ headers:
 	@[ -e /usr/include/openssl/ssl.h ] && [ -e /usr/include/zlib.h ] || [ "$$(id -u)" != 0 ] || \
 		sh tests/install_system_packages.sh
 
-system:
+##@ Set it up
+
+system: ## install the programs that the tests need, such as Redis and Chromium
 	@sh tests/install_system_packages.sh
 
-test: $(VENV)/installed system
+##@ Change it
+
+test: $(VENV)/installed system ## run all tests, in up to 20 minutes
 	rm -rf $(REPORTS)/coverage && mkdir -p $(REPORTS)/coverage
 	$(BIN)/wsserver version | grep compiled
 	$(MAKE) --jobs 4 --output-sync=target --no-print-directory $(SUITES)
@@ -112,7 +123,7 @@ threats-measured:
 threats-waiting:
 	THREATS_OUT=$(REPORTS)/threats-quick/waiting $(BIN)/python -m pytest tests/threats -m waits
 
-lint: $(VENV)/installed
+lint: $(VENV)/installed ## check format, style, types, imports and the documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -121,30 +132,31 @@ lint: $(VENV)/installed
 
 # The documentation as a site, in build/site; a warning, such as a link to a heading that is missing, is an error. After an error, all
 # pages are read again, because Sphinx repeats no warning about a page that has not changed.
-site: $(VENV)/installed
+site: $(VENV)/installed ## build the documentation as a site, in build/site
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --jobs auto -c docs -d build/doctrees . build/site || \
 		{ rm -rf build/doctrees; exit 1; }
 
-format: $(VENV)/installed
+format: $(VENV)/installed ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 # The pages that are generated from the source.
-docs: $(VENV)/installed
+docs: $(VENV)/installed ## generate the pages of the reference that come from the source
 	$(BIN)/python -m wsserver.config.reference > docs/reference/options.md
 	$(BIN)/python -m wsserver.web.openapi > docs/reference/openapi.json
 	$(BIN)/python -m wsserver.web.asyncapi > docs/reference/asyncapi.json
 
 # The screenshots of the browser page in docs/. The Chinese one needs a font, such as fonts-wqy-microhei.
-screenshots: $(VENV)/installed system
+screenshots: $(VENV)/installed system ## take the screenshots in the documentation
 	$(BIN)/python tests/browser/screenshots.py
 
 # What real clients report for each fault; writes the table in docs/reference/faults.md.
-fault-clients: $(VENV)/installed system
+fault-clients: $(VENV)/installed system ## write the table of what real clients report for each fault
 	FAULT_CLIENTS=write $(BIN)/python -m pytest -q tests/browser/test_faults.py
+##@ Test it for longer
 
 # The whole Autobahn testsuite, ten minutes and more; docs/reference/compliance.md has the last result.
-compliance: $(VENV)/installed
+compliance: $(VENV)/installed ## the whole Autobahn testsuite; ten minutes
 	$(BIN)/python tests/compliance/run.py --out $(REPORTS)/compliance
 
 # Four clients with the conformance cases, and with the fuzzing server of the Autobahn testsuite; about five minutes. Then
@@ -154,54 +166,54 @@ conformance-peers: $(VENV)/installed system
 	$(BIN)/python tests/compliance/conformance_peers.py
 
 # Twenty faults and a million deliveries in a few minutes; docs/reference/chaos.md has the last result.
-chaos: $(VENV)/installed system
+chaos: $(VENV)/installed system ## faults in Redis, servers and clients; a few minutes
 	$(BIN)/python tests/chaos/run.py --out $(REPORTS)/chaos
 
 # A million connections and half an hour of mixed load, and what the server holds afterwards. MINUTES=120 makes the mixed
 # load longer.
-soak: $(VENV)/installed system
+soak: $(VENV)/installed system ## a million connections and a mixed load; 40 minutes, MINUTES=120 for longer
 	$(BIN)/python tests/soak/soak.py --out $(REPORTS)/soak $(if $(MINUTES),--minutes $(MINUTES))
 
 # Attacks on a running server, with their full load, and the table in docs/security.md; about 15 minutes.
-threats: $(VENV)/installed system
+threats: $(VENV)/installed system ## attacks with their full load; 15 minutes
 	rm -f $(REPORTS)/threats/summary.json
 	THREATS=full THREATS_OUT=$(REPORTS)/threats $(BIN)/python -m pytest tests/threats; \
 	result=$$?; $(BIN)/python tests/threats/threat_table.py $(REPORTS)/threats/summary.json && exit $$result
 
 # What 10,000 idle connections cost, and what happens when as many connect at once; in about seven minutes, on two idle
 # cores.
-connections: $(VENV)/installed
+connections: $(VENV)/installed ## 10,000 idle connections; seven minutes
 	$(BIN)/python tests/soak/connections.py --out $(REPORTS)/connections
 
 # The tests of Centrifugo's SDKs, and all our tests with these SDKs; docs/reference/sdks.md has the last result.
 # CENTRIFUGO=1 runs the SDKs' own tests against Centrifugo, too.
-sdk: $(VENV)/installed system
+sdk: $(VENV)/installed system ## the tests of Centrifugo's SDKs; eight minutes
 	$(BIN)/python tests/sdk/run.py --out $(REPORTS)/sdk $(if $(CENTRIFUGO),--centrifugo)
 
 # Compare the server with others, and rewrite docs/explanation/benchmarks.md. QUICK=1: a few servers, one short round, rewrites nothing.
-bench: $(VENV)/installed
+bench: $(VENV)/installed ## compare the server with others; hours, QUICK=1 for two minutes
 	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick,--write-docs)
 
 # Compare the fast path with the Autobahn library on a million random streams; takes more than an hour.
-fuzz: $(VENV)/installed
+fuzz: $(VENV)/installed ## compare the fast path with Autobahn on random streams; EXAMPLES=10000 for a minute
 	$(BIN)/python tests/fuzz/differential.py --examples $(or $(EXAMPLES),1000000)
 
 # The whole server through its sockets, with four fuzzers, each for MINUTES; docs/reference/fuzzing.md has the last result.
-fuzz-sockets: $(VENV)/installed
+fuzz-sockets: $(VENV)/installed ## random input to a whole server; MINUTES=10 for each of four fuzzers
 	$(BIN)/python tests/fuzz/sockets.py --minutes $(or $(MINUTES),10) --out $(REPORTS)/fuzz-sockets.json
 
 # The extension under AddressSanitizer and UndefinedBehaviorSanitizer.
-fuzz-asan: $(VENV)/installed
+fuzz-asan: $(VENV)/installed ## the compiled code under AddressSanitizer; MINUTES=10
 	$(BIN)/python tests/fuzz/asan.py --minutes $(or $(MINUTES),10)
 
 # The Protobuf library's compiled decoder, with the allocator of AddressSanitizer, against the one in Python.
-fuzz-protobuf: $(VENV)/installed
+fuzz-protobuf: $(VENV)/installed ## the Protobuf library under AddressSanitizer; EXAMPLES=1000000
 	$(BIN)/python tests/fuzz/protobuf.py --examples $(or $(EXAMPLES),1000000)
 
 # Compare the answers with those of Centrifugo, which is compiled the first time. UPDATE=1 records them.
-centrifugo-diff: $(VENV)/installed
+centrifugo-diff: $(VENV)/installed ## compare the answers with those of Centrifugo, which is compiled first
 	$(BIN)/python tests/differential/record.py $(if $(UPDATE),--update)
 	$(BIN)/python -m pytest -m centrifugo tests/integration
 
-clean:
+clean: ## remove the virtual environment and everything that was built
 	rm -rf $(VENV) build dist $(REPORTS) *.egg-info .coverage*
