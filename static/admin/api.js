@@ -79,5 +79,6 @@ export async function findAccess() {
 /** @returns {Promise<string>} Why the server is not ready; empty if it is. */
 export async function findNotReady() {
   const response = await request('ready');
-  return response.ok ? '' : (await response.text()).trim();
+  // The first line is the status.
+  return response.ok ? '' : (await response.text()).replace(/^\d{3} .*\n/, '').trim();
 }

@@ -1,12 +1,15 @@
 /** A plot of the last minutes: one or two curves over a common scale. */
 
 import { element } from './dom.js';
+import { duration } from './format.js';
 import { WINDOW_MS } from './samples.js';
 import { t } from './words.js';
 
 /** @typedef {{name: string, label?: string}} Curve */
 
 const [WIDTH, HEIGHT] = [300, 76];
+/** The plot begins with this time, and grows up to WINDOW_MS. */
+const SHORTEST_MS = 60_000;
 const NAMESPACE = 'http://www.w3.org/2000/svg';
 
 /**
@@ -50,7 +53,7 @@ export class Plot {
   /** @param {PointerEvent} event */
   point(event) {
     const { left, width } = this.picture.getBoundingClientRect();
-    const at = this.end - WINDOW_MS * (1 - (event.clientX - left) / width);
+    const at = this.end - this.span * (1 - (event.clientX - left) / width);
     const found = this.points.reduce((best, one) => (Math.abs(one.at - at) < Math.abs(best.at - at) ? one : best), this.points[0]);
     this.pointed = found?.at ?? null;
     this.show(this.points, this.end);
@@ -61,7 +64,8 @@ export class Plot {
    * @param {number} end The time at the right edge.
    */
   show(points, end) {
-    Object.assign(this, { points, end });
+    const age = points.length ? end - points[0].at : 0;
+    Object.assign(this, { points, end, span: Math.min(WINDOW_MS, Math.max(SHORTEST_MS, age)) });
     const title = t(this.title);
     const top = ceiling(Math.max(this.least, ...points.flatMap(({ values }) => this.curves.map(({ name }) => values[name] ?? 0))));
     const shown = points.find(({ at }) => at === this.pointed) ?? points.at(-1);
@@ -71,7 +75,7 @@ export class Plot {
     });
     this.heading.textContent = title;
     this.scale.textContent = this.format(top);
-    this.ago.textContent = t('minutesAgo');
+    this.ago.textContent = t('ago', { time: duration(this.span / 1000) });
     this.now.textContent = this.pointed === null || !shown ? t('now') : `−${Math.round((end - shown.at) / 1000)} s`;
     this.values.replaceChildren(...texts.map(({ label, text }, index) => element('span', { className: `value curve-${index}` },
       ...(label ? [element('span', { className: 'dot', aria: { hidden: true } }), element('span', { className: 'quiet', textContent: label })] : []),
@@ -86,7 +90,7 @@ export class Plot {
    */
   draw(top, shown) {
     /** @param {number} at */
-    const x = (at) => WIDTH * (1 - (this.end - at) / WINDOW_MS);
+    const x = (at) => WIDTH * (1 - (this.end - at) / this.span);
     /** @param {number} value */
     const y = (value) => HEIGHT - 1 - (HEIGHT - 4) * (value / top);
     const lines = [0, 0.5, 1].map((part) => shape('line', { class: 'grid', x1: 0, x2: WIDTH, y1: y(top * part), y2: y(top * part) }));

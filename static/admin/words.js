@@ -46,7 +46,7 @@ const en = {
   memory: 'Memory',
   in: 'in',
   out: 'out',
-  minutesAgo: '5 min ago',
+  ago: '{time} ago',
   now: 'now',
   noSamples: 'no figures',
   ready: 'Ready',
@@ -138,7 +138,7 @@ const en = {
   messageRates: 'Messages/s in, out',
   daysHours: '{days} d {hours} h',
   hoursMinutes: '{hours} h {minutes} min',
-  minutesSeconds: '{minutes} min {seconds} s',
+  minutesSeconds: ({ minutes, seconds }) => `${minutes} min${seconds ? ` ${seconds} s` : ''}`,
   seconds: '{seconds} s',
 };
 
@@ -175,7 +175,7 @@ const zh = {
   memory: '内存',
   in: '入',
   out: '出',
-  minutesAgo: '5 分钟前',
+  ago: '{time}前',
   now: '现在',
   noSamples: '暂无数据',
   ready: '就绪',
@@ -267,7 +267,7 @@ const zh = {
   messageRates: '消息/秒（入，出）',
   daysHours: '{days} 天 {hours} 小时',
   hoursMinutes: '{hours} 小时 {minutes} 分',
-  minutesSeconds: '{minutes} 分 {seconds} 秒',
+  minutesSeconds: ({ minutes, seconds }) => `${minutes} 分${seconds ? ` ${seconds} 秒` : '钟'}`,
   seconds: '{seconds} 秒',
 };
 
