@@ -153,6 +153,7 @@ screenshots: $(VENV)/installed system ## take the screenshots in the documentati
 # What real clients report for each fault; writes the table in docs/reference/faults.md.
 fault-clients: $(VENV)/installed system ## write the table of what real clients report for each fault
 	FAULT_CLIENTS=write $(BIN)/python -m pytest -q tests/browser/test_faults.py
+
 ##@ Test it for longer
 
 # The whole Autobahn testsuite, ten minutes and more; docs/reference/compliance.md has the last result.
