@@ -149,6 +149,7 @@ docs: $(VENV)/installed ## generate the pages of the reference that come from th
 # The screenshots of the browser page in docs/. The Chinese one needs a font, such as fonts-wqy-microhei.
 screenshots: $(VENV)/installed system ## take the screenshots in the documentation
 	$(BIN)/python tests/browser/screenshots.py
+	$(BIN)/python tests/browser/admin_screenshots.py
 
 # What real clients report for each fault; writes the table in docs/reference/faults.md.
 fault-clients: $(VENV)/installed system ## write the table of what real clients report for each fault
