@@ -23,7 +23,7 @@ project = "wsserver"
 author = "the wsserver contributors"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/README"
-include_patterns = ["README*.md", "CHANGELOG.md", "docs/**.md"]
+include_patterns = ["README*.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**.md"]
 # The other directories are not searched for pages.
 exclude_patterns = [f"{path.name}" for path in ROOT.iterdir() if path.is_dir() and path.name != "docs"]
 
@@ -51,7 +51,7 @@ napoleon_include_init_with_doc = False
 
 SECTIONS = {"Tutorials": "tutorials", "Reference": "reference", "Explanation": "explanation"}
 """Caption in the navigation -> directory in docs."""
-MORE = {"More": ["README", "docs/security", "CHANGELOG"]}
+MORE = {"More": ["README", "docs/security", "SECURITY", "CONTRIBUTING", "CHANGELOG"]}
 
 API = {
     "wsserver.service.WebSocketService": "startService, stopService, abort, reload, stop_accepting",
