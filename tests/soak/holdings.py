@@ -1,6 +1,6 @@
 """What a server process holds: memory, descriptors, timers and objects; and the bounds after a long run."""
 
-import contextlib
+import itertools
 import json
 import os
 import socket
@@ -128,7 +128,12 @@ def compare(base: Holdings, now: Holdings) -> list[str]:
 
 
 def slope(samples: Sequence[Sample]) -> float:
-    """Return the growth of the memory in KiB per hour: the slope of the line that fits the samples best."""
-    with contextlib.suppress(statistics.StatisticsError):
-        return statistics.linear_regression([s.at for s in samples], [s.kib for s in samples]).slope * 3600
-    return 0.0
+    """
+    Return the growth of the memory in KiB per hour: the median of the slopes between all pairs of samples (Theil-Sen).
+
+    The allocator returns memory to the system and takes it again, up to 10 MiB at once. In the line that fits the
+    samples best, the time of such a step would count more than a leak.
+    """
+    pairs = itertools.combinations(samples, 2)
+    slopes = [(later.kib - one.kib) / (later.at - one.at) for one, later in pairs if later.at > one.at]
+    return statistics.median(slopes) * 3600 if slopes else 0.0

@@ -35,6 +35,7 @@ history_size = 100
 history_ttl = "30s"
 max_queued_bytes = "256KiB"
 ping_interval = "5s"
+ping_timeout = "30s"
 api_key = "{KEY}"
 channel_publish = ["*"]
 channel_presence = ["close:*"]

@@ -44,8 +44,8 @@ EVERY = 5.0
 WARM_UP_CYCLES, WARM_UP_SECONDS = 5_000, 20
 """Before the first measurement: caches fill, and the allocator keeps memory."""
 
-SETTLING = 0.2
-"""Part of the mixed load whose samples do not count for the slope: all subscribers connect then."""
+SETTLING = 0.5
+"""Part of the mixed load whose samples do not count for the slope: all subscribers connect, and caches fill then."""
 
 
 @dataclass
