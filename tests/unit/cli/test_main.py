@@ -152,12 +152,10 @@ class UsageTests:
     @pytest.mark.parametrize(
         ("arguments", "problem"),
         [
-            ([], "the following arguments are required: COMMAND"),
             (["start"], "invalid choice: 'start'"),
             (["checkconfig"], "the following arguments are required: FILE"),
             (["checkconfig", "a", "b"], "unrecognized arguments: b"),
             (["version", "x"], "unrecognized arguments: x"),
-            (["--port=1", "serve"], "unrecognized arguments: --port=1"),
         ],
     )
     def test_an_invalid_command_line_exits_with_2_and_names_the_problem(self, capsys, arguments, problem):
