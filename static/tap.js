@@ -39,10 +39,15 @@ export class Tap {
   #endings = [];
   /** @type {Message | null} */
   #closed = null;
+  /** The number of the last event: a tap that is read again begins with what the server has kept. */
+  #last = 0;
+  #hasEnded = false;
 
   /** @param {Listeners} listeners */
   constructor(listeners) {
     this.#listeners = listeners;
+    // A browser opens at most six connections to a server: hidden pages leave them to the others.
+    document.addEventListener('visibilitychange', () => (document.hidden ? this.#source?.close() : this.#read()));
   }
 
   /** @param {string} url @param {boolean} wanted @returns {string} The URL of a connection with a tap, if one is possible. */
@@ -55,6 +60,8 @@ export class Tap {
     this.#handshakes = [];
     this.#endings = [];
     this.#opened = this.#closed = null;
+    this.#last = 0;
+    this.#hasEnded = false;
     this.#secret = '';
     const tapped = new URL(url);
     if (!wanted || tapped.host !== location.host || tapped.searchParams.has('tap')) return url;
@@ -66,7 +73,11 @@ export class Tap {
 
   /** The handshake is over, so the server has the tap. */
   open() {
-    if (!this.#secret || this.#source) return;
+    if (this.#secret && !this.#source && !document.hidden) this.#read();
+  }
+
+  #read() {
+    if (!this.#secret || this.#hasEnded || (this.#source && this.#source.readyState !== EventSource.CLOSED)) return;
     this.#source = new EventSource(`tap/${this.#secret}`);
     this.#source.onmessage = ({ data }) => this.#on(JSON.parse(data));
     // Once the connection has ended, a lost tap is not worth another attempt.
@@ -103,6 +114,8 @@ export class Tap {
 
   /** @param {WireEvent} event */
   #on(event) {
+    if (event.id <= this.#last) return;
+    this.#last = event.id ?? this.#last;
     if (event.type === 'handshake') {
       this.#handshakes.push(event);
       if (this.#opened) this.#attach(this.#opened, event);
@@ -113,7 +126,10 @@ export class Tap {
 
   /** @param {WireEvent} event */
   #ending(event) {
-    if (event.type === 'end') this.#source?.close();
+    if (event.type === 'end') {
+      this.#hasEnded = true;
+      this.#source?.close();
+    }
     this.#endings.push(event);
     if (this.#closed) this.#attach(this.#closed, event);
   }

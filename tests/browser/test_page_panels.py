@@ -215,6 +215,27 @@ class WireTests:
         assert "tap=" not in server_page.page.locator("body").inner_text()
         assert "tap=" not in server_page.url.input_value()
 
+    def test_a_hidden_page_reads_no_tap_and_catches_up_when_it_is_shown(self, server_page):
+        """A browser opens at most six connections to a server, and each tap that is read takes one."""
+        page = server_page.page
+        hide = "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true}); "
+        hide += "document.dispatchEvent(new Event('visibilitychange')) }"
+        server_page.connect_to("/echo")
+        page.evaluate(hide, True)
+        server_page.say("in the background")
+        expect(server_page.received).to_have_count(1)
+        server_page.read(server_page.received)
+        expect(server_page.detail.get_by_role("tab", name="Wire")).to_have_count(0)
+        page.evaluate(hide, False)
+        expect(server_page.detail.get_by_role("tab", name="Wire")).to_have_count(1)
+        server_page.show_as("Wire")
+        expect(server_page.detail.get_by_role("heading", name="text frame from the server")).to_have_count(1)
+        server_page.say("in the foreground")
+        expect(server_page.received).to_have_count(2)
+        server_page.read(server_page.received.last)
+        server_page.show_as("Wire")
+        expect(server_page.detail.get_by_role("heading", name="text frame from the server")).to_have_count(1)
+
     def test_keeps_the_last_200_frames_of_a_message(self, server_with, visit):
         """A fault sends each byte of the answer in a frame of its own."""
         server_page = visit(server_with("--faults"))
