@@ -78,7 +78,7 @@ class PublishTests:
 
 class FanOutTests:
     def test_fans_out_to_event_streams(self, measure, fanout_port):
-        options = ("--sse", "--path", "/sse?channel=foo", "--connections", "20", "--in-flight", "4")
+        options = ("--sse", "--path", "/sse?channel=foo", "--connections", "20", "--in-flight", "4", "--duration", "2")
         assert measure("fanout", fanout_port, *options)["messages"] > 20
 
     def test_fans_out_to_raw_subscribers(self, measure, fanout_port):

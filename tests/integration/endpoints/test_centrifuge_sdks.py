@@ -606,7 +606,7 @@ class ManagementTests:
 
     def test_subscribe_unsubscribe_and_disconnect_reach_the_client_by_its_id(self, server, connect):
         sdk = connect(server)
-        (number,) = self.call(server, "connections")
+        (number,) = self.call(server, "connections").connections
         assert self.call(server, "subscribe", "c", client=number, options={"data": {"a": 1}}) == 1
         assert sdk.expect("subscribed", of="server")["channel"] == "c"
         publish(server, "c", "hello")
@@ -623,7 +623,7 @@ class ManagementTests:
     def test_a_client_disconnected_with_a_code_below_3500_reconnects(self, server, connect, code):
         """It receives the code and the reason, with 3000 too."""
         sdk = connect(server)
-        (number,) = self.call(server, "connections")
+        (number,) = self.call(server, "connections").connections
         self.call(server, "disconnect", client=number, code=code, reason="force reconnect")
         assert sdk.expect("connecting", code=code)["reason"] == "force reconnect"
         assert sdk.expect("connected")["client"] != number

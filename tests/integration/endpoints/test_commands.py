@@ -206,9 +206,13 @@ class WhoAmITests:
             peer.handshake("/me%20too?a=1&a=2&b=&c=%E2%82%AC", "X-One: 1", "X-Two: caf\xe9", "X-One: 3")
             local = peer.socket.getsockname()
             about = json.loads(ask(peer, "whoami"))
-        assert isinstance(about.pop("connection"), int)
+        number = about.pop("connection")
+        assert about.pop("connection_id").endswith(f"-{number}")
         assert about == {
             "address": f"127.0.0.1:{local[1]}",
+            "peer": f"127.0.0.1:{local[1]}",
+            "method": "GET",
+            "http_version": "1.1",
             "path": "/me too",
             "query": {"a": ["1", "2"], "b": [""], "c": ["€"]},
             "headers": [
@@ -224,7 +228,9 @@ class WhoAmITests:
             "subprotocol": None,
             "subprotocols_offered": [],
             "extensions": [],
+            "extensions_offered": [],
             "tls": None,
+            "round_trip_ms": None,
         }
 
     def test_names_the_negotiated_extension(self, start_server):
@@ -239,7 +245,12 @@ class WhoAmITests:
         with server.connect(tls=tls_client) as peer:
             peer.handshake("/")
             tls = json.loads(ask(peer, "whoami"))["tls"]
-            assert tls == {"version": "TLSv1.3", "cipher": peer.socket.cipher()[0], "server_name": "localhost"}
+            assert tls == {
+                "version": "TLSv1.3",
+                "cipher": peer.socket.cipher()[0],
+                "alpn": None,
+                "server_name": "localhost",
+            }
 
     def test_each_connection_has_a_greater_number(self, server):
         numbers = []
