@@ -58,30 +58,30 @@ system: ## install the programs that the tests need, such as Redis and Chromium
 
 ##@ Change it
 
-test: $(VENV)/installed system ## run all tests, in up to 20 minutes
-	rm -rf $(REPORTS)/coverage && mkdir -p $(REPORTS)/coverage
+test: $(VENV)/installed system ## run all tests, in up to 20 minutes; COVERAGE=1 measures the coverage, too
+	mkdir -p $(REPORTS)
 	$(BIN)/wsserver version | grep compiled
 	$(MAKE) --jobs 4 --output-sync=target --no-print-directory $(SUITES)
 	$(MAKE) --no-print-directory threats-quick
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(if $(COVERAGE),$(BIN)/coverage combine --quiet && $(BIN)/coverage report)
 
-COVERED = $(BIN)/coverage run -m pytest
+# Measuring the coverage makes the tests a third longer, with Python 3.11.
+PYTEST = $(BIN)/$(if $(COVERAGE),coverage run,python) -m pytest
 
 $(SUITES): $(VENV)/installed system
 
 unit:
-	$(COVERED) tests/unit tests/compliance tests/differential tests/sdk
+	$(PYTEST) tests/unit tests/compliance tests/differential tests/sdk
 
-# Random inputs, many of them: measuring the coverage would take as long again.
+# Random inputs, many of them, without measuring the coverage.
 fuzz-quick:
 	$(BIN)/python -m pytest tests/fuzz
 
 # The same behaviour without the compiled part: of the code that has one, and of the sockets below it. tests/fuzz compares
 # both anyway.
 unit-python:
-	WSSERVER_PUREPYTHON=1 $(COVERED) tests/unit/hub tests/unit/wire
-	WSSERVER_PUREPYTHON=1 $(COVERED) tests/integration/listening tests/integration/wire -m kernel
+	WSSERVER_PUREPYTHON=1 $(PYTEST) tests/unit/hub tests/unit/wire
+	WSSERVER_PUREPYTHON=1 $(PYTEST) tests/integration/listening tests/integration/wire -m kernel
 
 # Those that start programs and wait for them.
 PROCESSES = tests/integration/process
@@ -89,25 +89,25 @@ REDIS = tests/integration/redis
 PROGRAMS = $(addprefix tests/integration/,auth cli docs)
 
 integration:
-	$(COVERED) --reactor=default $(addprefix --ignore=,$(PROCESSES) $(REDIS) $(PROGRAMS)) tests/integration tests/benchmarks
+	$(PYTEST) --reactor=default $(addprefix --ignore=,$(PROCESSES) $(REDIS) $(PROGRAMS)) tests/integration tests/benchmarks
 
 integration-processes:
-	$(COVERED) --reactor=default $(PROCESSES)
+	$(PYTEST) --reactor=default $(PROCESSES)
 
 integration-redis:
-	$(COVERED) --reactor=default $(REDIS)
+	$(PYTEST) --reactor=default $(REDIS)
 
 integration-programs:
-	$(COVERED) --reactor=default $(PROGRAMS)
+	$(PYTEST) --reactor=default $(PROGRAMS)
 
 packaging:
-	$(COVERED) tests/packaging
+	$(PYTEST) tests/packaging
 
 browser:
-	$(COVERED) tests/browser
+	$(PYTEST) tests/browser
 
 chaos-quick:
-	$(COVERED) tests/chaos tests/soak
+	$(PYTEST) tests/chaos tests/soak
 
 compliance-quick:
 	$(BIN)/python tests/compliance/run.py --quick --out $(REPORTS)/compliance-quick
