@@ -65,7 +65,7 @@ test: $(VENV)/installed system ## run all tests, in up to 20 minutes; COVERAGE=1
 	$(MAKE) --no-print-directory threats-quick
 	$(if $(COVERAGE),$(BIN)/coverage combine --quiet && $(BIN)/coverage report)
 
-# Measuring the coverage makes the tests a third longer, with Python 3.11.
+# Measuring the coverage costs much CPU time, with Python 3.11.
 PYTEST = $(BIN)/$(if $(COVERAGE),coverage run,python) -m pytest
 
 $(SUITES): $(VENV)/installed system
