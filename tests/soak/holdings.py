@@ -33,10 +33,11 @@ MAX_SLOPE = 1024.0
 QUIET = 45.0
 """Maximum seconds until everything that a load has left behind is released; the longest deadline is 30 s."""
 
-CACHED = {"ClientInfo": 1024, "DelayedCall": 64, "ChannelNames": 256}
+CACHED = {"ClientInfo": 1024, "DelayedCall": 64, "ChannelNames": 256, "Traffic": 16}
 """
 Class -> number of its objects that caches may keep: the headers of publications (`wsserver.hub.publication`), the
-cancelled calls in Twisted's heap, and the names of channels in Redis (`wsserver.redis.encoding`).
+cancelled calls in Twisted's heap, the names of channels in Redis (`wsserver.redis.encoding`), and the counters of each
+transport, which exist from its first connection on.
 """
 
 

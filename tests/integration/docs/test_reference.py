@@ -70,14 +70,18 @@ def test_the_error_for_a_misspelled_variable_is_that_of_the_page():
 
 
 def without_numbers(line: str) -> str:
-    """Replace values that differ in each run: the connection's number, ports, sizes and durations."""
-    return re.sub(r"(?<=number=)\d+|\d+\.\d+(?!\.)|(?<=:)\d+|(?<=bytes=)\d+|(?<=suppressed=)\d+", "N", line)
+    """Replace values that differ in each run: the connection's number and ID, ports, sizes and durations."""
+    return re.sub(
+        r"(?<=connection=)[0-9a-f]+-\d+|(?<=number=)\d+|\d+\.\d+(?!\.)|(?<=:)\d+|(?<=bytes=)\d+|(?<=suppressed=)\d+",
+        "N",
+        line,
+    )
 
 
 def test_the_log_lines_of_connections_requests_and_refusals_are_those_of_the_page(tmp_path):
     section = WIRE.partition("## Log lines")[2]
     shown = {without_numbers(line) for line in re.findall(r"^    (.*)$", section, re.MULTILINE)}
-    assert len(shown) == 6
+    assert len(shown) == 7
     options = ("--compression", "on", "--log-max-rate", "2")
     with twistd(tmp_path, "-n", "wsserver", "--port", "0", *options) as log:
         origin = f"127.0.0.1:{find_port(log, r'ws://127[.]0[.]0[.]1:([0-9]+)/')}"
@@ -85,6 +89,8 @@ def test_the_log_lines_of_connections_requests_and_refusals_are_those_of_the_pag
             for _ in range(3):
                 client.send("four")
                 client.recv(timeout=TIMEOUT)
+        with connect(f"ws://{origin}/echo?tap={'ab' * 16}", proxy=None):
+            run(f"curl -s 'http://{origin}/tap/{'ab' * 16}?follow=0'")
         run(f"curl -s http://{origin}/server.json")
         command = '{"id":1,"connect":{}}'
         run(f"curl -s --max-time 1 -d '{command}' http://{origin}/connection/http_stream")
