@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "GROWTH",
@@ -16,6 +17,7 @@ __all__ = [
     "MIN_GROWTH",
     "Holdings",
     "Sample",
+    "ask",
     "compare",
     "private",
     "pss",
@@ -28,7 +30,7 @@ GROWTH, MIN_GROWTH = 0.05, 10 * 1024
 """Maximum growth of the memory: as a part of the memory before, or in KiB; the larger one holds (F8)."""
 
 MAX_SLOPE = 1024.0
-"""Maximum growth of the memory during the mixed load, in KiB per hour."""
+"""Maximum growth of the memory in use during the mixed load, in KiB per hour."""
 
 QUIET = 45.0
 """Maximum seconds until everything that a load has left behind is released; the longest deadline is 30 s."""
@@ -48,7 +50,7 @@ class Sample:
     at: float
     """Seconds since the start of the run."""
     kib: int
-    """Private memory in KiB, see `private`."""
+    """Private memory in KiB, see `private`; or memory in use."""
     files: int
     """Number of open descriptors."""
 
@@ -85,11 +87,17 @@ def files(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def take(pid: int, report: Path) -> Holdings:
-    """Return what a server holds now; `report` is the socket of `served.py`."""
+def ask(report: Path) -> dict[str, Any]:
+    """Return what a server reports; `report` is the socket of `served.py`."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(report))
-        counts = json.loads(connection.makefile().read())
+        counts: dict[str, Any] = json.loads(connection.makefile().read())
+    return counts
+
+
+def take(pid: int, report: Path) -> Holdings:
+    """Return what a server holds now; `report` is the socket of `served.py`."""
+    counts = ask(report)
     # The server may not have closed the connection for the report yet.
     time.sleep(0.1)
     return Holdings(private(pid), files(pid), counts["timers"], counts["objects"])
@@ -132,8 +140,7 @@ def slope(samples: Sequence[Sample]) -> float:
     """
     Return the growth of the memory in KiB per hour: the median of the slopes between all pairs of samples (Theil-Sen).
 
-    The allocator returns memory to the system and takes it again, up to 10 MiB at once. In the line that fits the
-    samples best, the time of such a step would count more than a leak.
+    In the line that fits the samples best, a moment at which many publications are queued would count more than a leak.
     """
     pairs = itertools.combinations(samples, 2)
     slopes = [(later.kib - one.kib) / (later.at - one.at) for one, later in pairs if later.at > one.at]

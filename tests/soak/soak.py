@@ -8,6 +8,7 @@ memory grew steadily, if a publication was lost silently, or if the server logge
 """
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -25,8 +26,9 @@ from typing import Any
 # Under pytest, pyproject.toml adds these paths.
 sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("support", "chaos", "soak")]
 
+from centrifuge_peer import CentrifugePeer
 from curve import curve
-from holdings import MAX_SLOPE, Holdings, Sample, compare, files, private, slope, take_quiet
+from holdings import CACHED, MAX_SLOPE, Holdings, Sample, ask, compare, files, private, slope, take_quiet
 from mixed import SETTINGS
 from page import DOCS, write_part
 from ports import free_port
@@ -39,13 +41,19 @@ START = 30.0
 """Seconds to wait until the server is ready."""
 
 EVERY = 5.0
-"""Seconds between two samples."""
+"""Seconds between two samples of the private memory."""
+
+IN_USE_EVERY = 20.0
+"""Seconds between two samples of the memory in use: before each one, the server searches for garbage."""
 
 WARM_UP_CYCLES, WARM_UP_SECONDS = 5_000, 20
 """Before the first measurement: caches fill, and the allocator keeps memory."""
 
-SETTLING = 0.5
-"""Part of the mixed load whose samples do not count for the slope: all subscribers connect, and caches fill then."""
+SETTLING = 0.2
+"""Part of the mixed load whose samples do not count for the slope: all subscribers connect then."""
+
+LONG = 600.0
+"""Seconds of mixed load from which on its slope counts."""
 
 
 @dataclass
@@ -59,6 +67,8 @@ class Run:
     """The socket on which the server reports what it holds."""
     began: float = field(default_factory=time.monotonic)
     samples: list[Sample] = field(default_factory=list)
+    in_use: list[Sample] = field(default_factory=list)
+    """Samples of the memory in use, during the mixed load."""
     phases: list[tuple[str, float, float]] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
@@ -70,6 +80,11 @@ class Run:
             self.samples.append(Sample(self.elapsed(), private(self.pid), files(self.pid)))
             if self._stopped.wait(EVERY):
                 return
+
+    def sample_in_use(self, until: threading.Event) -> None:
+        """Take samples of the memory in use until an event."""
+        while not until.wait(IN_USE_EVERY):
+            self.in_use.append(Sample(self.elapsed(), ask(self.report)["in_use"] // 1024, files(self.pid)))
 
     def stop(self) -> None:
         """Take no more samples."""
@@ -178,20 +193,34 @@ def run(cycles: int, seconds: float, directory: Path) -> Run:
 def _phases(soak: Run, cycles: int, seconds: float) -> None:
     with soak.phase("warm-up"):
         soak.cycle(min(cycles, WARM_UP_CYCLES))
+        if seconds >= LONG:
+            fill_caches(soak.port)
         soak.mix(min(seconds, WARM_UP_SECONDS))
     base = soak.settle("base")
     with soak.phase(f"{cycles:,} connections"):
         soak.figures["cycles"] = soak.cycle(cycles)
     soak.settle("after the connections", base)
+    ended = threading.Event()
+    sampling = threading.Thread(target=soak.sample_in_use, args=(ended,))
     with soak.phase("mixed load"):
+        sampling.start()
         soak.figures["mixed load"] = soak.mix(seconds)
+        ended.set()
+        sampling.join()
     _, begin, end = soak.phases[-1]
-    steady = [one for one in soak.samples if begin + SETTLING * (end - begin) < one.at < end]
-    growth = soak.figures["KiB per hour"] = slope(steady)
+    growth = slope([one for one in soak.in_use if begin + SETTLING * (end - begin) < one.at])
+    soak.figures["KiB per hour"] = growth
     # In a short run, a single allocation looks like a steep slope.
-    if seconds >= 600 and growth > MAX_SLOPE:
+    if seconds >= LONG and growth > MAX_SLOPE:
         soak.complaints.append(f"the memory grew by {growth:,.0f} KiB per hour during the mixed load")
     soak.settle("after the mixed load", base)
+
+
+def fill_caches(port: int) -> None:
+    """Publish as so many clients that the cache with the headers of their publications is full."""
+    for _ in range(CACHED["ClientInfo"]):
+        with contextlib.closing(CentrifugePeer(port)) as client:
+            client.ask("publish", {"channel": "close:0", "data": {}})
 
 
 def _errors(log: Path) -> list[str]:
@@ -215,7 +244,7 @@ def markdown(soak: Run) -> str:
         "",
         f"- short connections: {sum(cycles.get('styles', {}).values()):,} in {cycles.get('seconds', 0):.0f} s, "
         + ", ".join(f"{style} {number:,}" for style, number in cycles.get("styles", {}).items()),
-        f"- slope of the memory during the mixed load: {soak.figures['KiB per hour']:,.0f} KiB per hour",
+        f"- slope of the memory in use during the mixed load: {soak.figures['KiB per hour']:,.0f} KiB per hour",
         "- mixed load: " + ", ".join(f"{name} {number:,}" for name, number in sorted(mixed.items())),
         f"- passed: {'no' if soak.complaints else 'yes'}",
         *(f"  - {complaint}" for complaint in soak.complaints),
@@ -244,7 +273,10 @@ def main(arguments: Sequence[str]) -> int:
     say(f"\n{text}")
     if options.out is not None:
         (options.out / "report.md").write_text(text)
-        figures = soak.figures | {"samples": [asdict(one) for one in soak.samples]}
+        figures = soak.figures | {
+            "samples": [asdict(one) for one in soak.samples],
+            "in use": [asdict(one) for one in soak.in_use],
+        }
         (options.out / "report.json").write_text(json.dumps(figures, indent=1) + "\n")
         (options.out / "memory.svg").write_text(picture)
     if options.write_docs:
