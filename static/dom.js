@@ -13,12 +13,13 @@ export const byId = (id) => /** @type {T} */ (document.getElementById(id));
 
 /**
  * @param {string} tag
- * @param {Record<string, unknown>} [properties] Properties of the element; `aria` holds ARIA attributes.
+ * @param {Record<string, any>} [properties] Properties of the element; `data` and `aria` hold attributes.
  * @param {(Node | string)[]} children
  * @returns {HTMLElement}
  */
-export function element(tag, { aria = {}, ...properties } = {}, ...children) {
+export function element(tag, { data = {}, aria = {}, ...properties } = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
+  Object.assign(made.dataset, data);
   for (const [name, value] of Object.entries(aria)) made.setAttribute(`aria-${name}`, String(value));
   made.append(...children);
   return made;

@@ -4,26 +4,9 @@
  * Rule 1: text goes in as text, never as markup. Clients choose their names, channels and paths.
  */
 
-/**
- * @template {HTMLElement} [T=HTMLElement]
- * @param {string} id
- * @returns {T}
- */
-export const byId = (id) => /** @type {T} */ (document.getElementById(id));
+import { element } from '../dom.js';
 
-/**
- * @param {string} tag
- * @param {Record<string, any>} [properties] Properties of the element; `data` and `aria` hold attributes.
- * @param {(Node | string)[]} children
- * @returns {HTMLElement}
- */
-export function element(tag, { data = {}, aria = {}, ...properties } = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  Object.assign(made.dataset, data);
-  for (const [name, value] of Object.entries(aria)) made.setAttribute(`aria-${name}`, String(value));
-  made.append(...children);
-  return made;
-}
+export { byId, element } from '../dom.js';
 
 /**
  * Text that a client has chosen. It is isolated, so that characters that change the direction of text change only this.

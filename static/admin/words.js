@@ -5,10 +5,10 @@
  * the text of that name.
  */
 
+import { recall, remember } from '../preferences.js';
+
 /** @typedef {Record<string, any>} Values */
 /** @typedef {Record<string, string | ((values: any) => string)>} Table */
-
-const NAME = 'wsserver.language';
 
 /** @param {number | string} n @param {string} one @param {string} [many] */
 const plural = (n, one, many = `${one}s`) => `${n} ${String(n) === '1' ? one : many}`;
@@ -274,16 +274,10 @@ const zh = {
 /** @type {Record<string, Table>} */
 export const TABLES = { en, zh };
 
-let current = recall() ?? (navigator.languages.find((tag) => /^(en|zh)\b/i.test(tag)) ?? 'en').slice(0, 2).toLowerCase();
-
-function recall() {
-  try {
-    const stored = JSON.parse(localStorage.getItem(NAME) ?? 'null');
-    return Object.hasOwn(TABLES, stored) ? stored : null;
-  } catch {
-    return null;
-  }
-}
+const stored = recall('language', null);
+let current = Object.hasOwn(TABLES, stored)
+  ? stored
+  : (navigator.languages.find((tag) => /^(en|zh)\b/i.test(tag)) ?? 'en').slice(0, 2).toLowerCase();
 
 /** @returns {string} */
 export const language = () => (current === 'zh' ? 'zh-CN' : current);
@@ -302,11 +296,7 @@ export function t(name, values = {}) {
 /** Go to the other language, and remember it in this browser. */
 export function switchLanguage() {
   current = current === 'en' ? 'zh' : 'en';
-  try {
-    localStorage.setItem(NAME, JSON.stringify(current));
-  } catch {
-    // The browser forbids storage.
-  }
+  remember('language', current);
 }
 
 /** Show the texts of all elements that name one. */

@@ -179,7 +179,7 @@ class Tap:
             self._add({"type": "bytes", "direction": "out", "length": len(data)}, data[:MAX_KEPT], len(data))
 
     def dropping(self, how: str) -> None:
-        """Record that the server ends the TCP connection: `closes` or `aborts`."""
+        """Record that the server ends the TCP connection: `close` or `abort`."""
         self._dropped_by = self._dropped_by or "server"
         self._add({"type": "tcp", "direction": "out", "action": how})
 
