@@ -9,18 +9,15 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
-
 from wsserver.centrifugecodes import CONNECTION_CLOSED
 from wsserver.text import redact_header
+from wsserver.web.endless import EndlessResponse
 from wsserver.web.responses import Response, StreamResponse, write_lines
 from wsserver.web.whoami import refuse_method
 from wsserver.wire.access_log import show_path
 from wsserver.wire.drain import Wait
-from wsserver.wire.eventstream import HEADERS, LAST_CHUNK
+from wsserver.wire.eventstream import HEADERS
 from wsserver.wire.http11 import Request
-from wsserver.wire.linger import LINGER
 from wsserver.wire.protocol import ServerFactory
 from wsserver.wire.timers import Deadline
 
@@ -60,20 +57,16 @@ def _show_request(request: Request) -> str:
     return "\n".join([head, "", *headers])
 
 
-@implementer(IPushProducer)
-class _Stream:
+class _Stream(EndlessResponse):
     """The response to one client."""
 
     def __init__(self, factory: ServerFactory, now: Callable[[], float], request: Request, peer: str) -> None:
-        self._factory, self._now = factory, now
+        super().__init__(factory, is_chunked=request.version == (1, 1))
+        self._now = now
         self._path, self._peer = show_path(request.raw_path), peer
-        self._is_chunked = request.version == (1, 1)
         self._started = factory.reactor.seconds()
         self._number = 0
-        self._transport: Any = None
-        self._is_over = self._is_blocked = False
         self._next: Deadline | None = None
-        self._abort: Deadline | None = None
 
     def event(self, name: str, data: str) -> bytes:
         """Return the next event."""
@@ -81,12 +74,9 @@ class _Stream:
         lines = "".join(f"data: {line}\n" for line in data.splitlines())
         return f"event: {name}\n{lines}id: {self._number}\n\n".encode()
 
-    def begin(self, transport: Any, head: bytes, frame: bytes) -> None:  # noqa: ARG002
+    def begin(self, transport: Any, head: bytes, frame: bytes) -> None:
         """Send the head of the response, with the first events."""
-        self._transport = transport
-        self._factory.add(self)
-        transport.registerProducer(self, True)
-        transport.write(head)
+        super().begin(transport, head, frame)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -96,23 +86,7 @@ class _Stream:
         self._schedule()
         if not self._is_blocked:
             time = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-            data = self.event("time", time)
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
-
-    def half_closed(self) -> None:
-        """End the response: the client has closed its sending side, and may have disconnected."""
-        self._end()
-
-    def connectionLost(self) -> None:
-        """Stop the timer, and log the end."""
-        self._leave()
-        if self._abort is not None:
-            self._abort.cancel()
-        self._factory.connections.discard(self)
-
-    def close(self, code: int = 0, reason: str = "") -> None:  # noqa: ARG002 (named as for WebSockets)
-        """End the response."""
-        self._end()
+            self._write(self.event("time", time))
 
     def drain(self, code: int, reason: str, wait: Wait) -> bool:  # noqa: ARG002
         """End the response: the server is stopping."""
@@ -133,26 +107,3 @@ class _Stream:
             reason=CONNECTION_CLOSED.reason,
             seconds=self._factory.reactor.seconds() - self._started,
         )
-
-    def _end(self) -> None:
-        if self._is_over:
-            return
-        self._leave()
-        if self._is_chunked:
-            self._transport.write(LAST_CHUNK)
-        self._transport.unregisterProducer()
-        self._abort = self._factory.deadlines.call_later(LINGER, self._transport.abortConnection)
-        self._transport.loseConnection()
-
-    # IPushProducer.
-
-    def pauseProducing(self) -> None:
-        """Send no times: the client does not read."""
-        self._is_blocked = True
-
-    def resumeProducing(self) -> None:
-        """Send times again."""
-        self._is_blocked = False
-
-    def stopProducing(self) -> None:
-        """Do nothing: `connectionLost` is called, too."""

@@ -5,17 +5,15 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from twisted.internet.interfaces import IPushProducer
-from zope.interface import implementer
 
 from wsserver.text import quote
 from wsserver.web.api import API
+from wsserver.web.endless import EndlessResponse
 from wsserver.web.responses import Response, StreamResponse, refusal_response, write_lines
 from wsserver.web.tap_formats import FORMATS, Form
 from wsserver.wire.drain import Wait
-from wsserver.wire.eventstream import HEADERS, LAST_CHUNK, UNBUFFERED
+from wsserver.wire.eventstream import HEADERS, UNBUFFERED
 from wsserver.wire.http11 import Refusal, Request, bad_request, forbidden
-from wsserver.wire.linger import LINGER
 from wsserver.wire.protocol import ServerFactory, ServerProtocol
 from wsserver.wire.tap_attach import join
 from wsserver.wire.tap_events import Event, Tap
@@ -176,8 +174,7 @@ def _head_lines(name: str, tap: Tap) -> bytes:
     return write_lines((("Content-Type", kind), ("Content-Disposition", attachment), *UNBUFFERED))
 
 
-@implementer(IPushProducer)
-class _Stream:
+class _Stream(EndlessResponse):
     """The response to one reader of a tap."""
 
     follows = True
@@ -186,46 +183,29 @@ class _Stream:
     def __init__(
         self, factory: ServerFactory, tap: Tap, form: Form, payload: int, last: int, *, is_chunked: bool, name: str
     ) -> None:
+        super().__init__(factory, is_chunked=is_chunked)
         self.payload = payload
         """Maximum number of bytes of each payload."""
-        self._factory = factory
         self._tap = tap
         self._form = form
         self._last = last
-        self._is_chunked = is_chunked
         self._pings = name == "sse"
-        self._transport: Any = None
-        self._is_over = self._is_blocked = self._ends = False
+        self._ends = False
         self._queue: list[bytes] = []
         self._queued = 0
         self._missed = 0
         self._ping: Deadline | None = None
-        self._abort: Deadline | None = None
 
     # Called by the HTTP side of the connection.
 
-    def begin(self, transport: Any, head: bytes, frame: bytes) -> None:  # noqa: ARG002
+    def begin(self, transport: Any, head: bytes, frame: bytes) -> None:
         """Send the head of the response, then the events."""
-        self._transport = transport
-        self._factory.add(self)
-        transport.registerProducer(self, True)
-        transport.write(head)
+        super().begin(transport, head, frame)
         if self._pings:
             self._schedule_ping()
         self._tap.add_reader(self, self._last)
         if not self.follows:
             self.on_end()
-
-    def half_closed(self) -> None:
-        """End the response: the client has closed its sending side, and may have disconnected."""
-        self._end()
-
-    def connectionLost(self) -> None:
-        """Leave the tap."""
-        self._leave()
-        if self._abort is not None:
-            self._abort.cancel()
-        self._factory.connections.discard(self)
 
     # Called by the tap.
 
@@ -263,9 +243,6 @@ class _Stream:
         else:
             self._write(data)
 
-    def _write(self, data: bytes) -> None:
-        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
-
     def _schedule_ping(self) -> None:
         self._ping = self._factory.deadlines.call_later(PING_INTERVAL, self._send_ping)
 
@@ -275,10 +252,6 @@ class _Stream:
         self._schedule_ping()
 
     # Ending.
-
-    def close(self, code: int = 0, reason: str = "") -> None:  # noqa: ARG002 (named as for WebSockets)
-        """End the response."""
-        self._end()
 
     def drain(self, code: int, reason: str, wait: Wait) -> bool:  # noqa: ARG002
         """End the response once the connection that it shows is closed: the server is stopping."""
@@ -294,31 +267,14 @@ class _Stream:
             self._ping = None
         self._tap.remove_reader(self)
 
-    def _end(self) -> None:
-        if self._is_over:
-            return
-        rest = self._form.end()
-        if rest:
-            self._write(rest)
-        if self._is_chunked:
-            self._transport.write(LAST_CHUNK)
-        self._leave()
-        self._transport.unregisterProducer()
-        if self._abort is not None:
-            self._abort.cancel()
-        # The client has `LINGER` seconds to read what is already written.
-        self._abort = self._factory.deadlines.call_later(LINGER, self._transport.abortConnection)
-        self._transport.loseConnection()
+    def _rest(self) -> bytes:
+        return self._form.end()
 
     # IPushProducer.
 
-    def pauseProducing(self) -> None:
-        """Keep further events: the client does not read."""
-        self._is_blocked = True
-
     def resumeProducing(self) -> None:
         """Send what was kept, and how many events were dropped."""
-        self._is_blocked = False
+        super().resumeProducing()
         queue, self._queue, self._queued = self._queue, [], 0
         if queue:
             self._write(b"".join(queue))
@@ -327,6 +283,3 @@ class _Stream:
             self._send(self._form.gap(missed))
         if self._ends and not self._is_blocked:
             self._end()
-
-    def stopProducing(self) -> None:
-        """Do nothing: `connectionLost` is called, too."""
