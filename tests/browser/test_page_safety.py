@@ -127,6 +127,16 @@ class PolicyTests:
         assert len(sizes) > 40
         assert sum(sizes) < 60_000
 
+    def test_the_browser_receives_them_compressed(self, open_server_page):
+        """With the heads of the responses, which Chromium counts too."""
+        server_page = open_server_page()
+        entries = server_page.page.evaluate("performance.getEntriesByType('resource').map((one) => one.toJSON())")
+        files = [one for one in entries if one["name"].endswith((".js", ".css"))]
+        assert all(0 < one["encodedBodySize"] < one["decodedBodySize"] for one in files)
+        assert sum(one["encodedBodySize"] for one in files) < 60_000
+        assert sum(one["decodedBodySize"] for one in files) > 120_000
+        assert sum(one["transferSize"] for one in files) < 100_000
+
     def test_loads_every_file_from_the_server(self, server_page):
         loaded = server_page.page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
         assert len(loaded) > 5

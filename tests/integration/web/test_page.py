@@ -1,9 +1,14 @@
 """HTTP: the browser page, the origins that may connect, and hostile paths."""
 
+import asyncio
+import gzip
 import json
 import re
+import subprocess
 
+import aiohttp
 import pytest
+import requests
 from peers import handshake_request
 from waiting import wait_until
 from websockets.exceptions import InvalidStatus
@@ -225,6 +230,54 @@ class PageTests:
             response = peer.read_response()
             assert response.status == 400
             assert "Sec-WebSocket-Key" in response.text
+
+
+class CompressedPageTests:
+    """The files of the page for clients that accept gzip, and for those that do not."""
+
+    @pytest.mark.parametrize("path", [path for path in FILES if path != "/server.json"])
+    def test_each_file_is_compressed_for_those_who_accept_it(self, server, path):
+        with server.connect() as peer:
+            plain, compressed = peer.request(path), peer.request(path, "Accept-Encoding: gzip, deflate, br, zstd")
+            assert (plain.header("content-encoding"), compressed.header("content-encoding")) == (None, "gzip")
+            assert plain.header("vary") == compressed.header("vary") == "Accept-Encoding"
+            assert gzip.decompress(compressed.body) == plain.body
+            assert len(compressed.body) < len(plain.body)
+            assert plain.header("content-type") == compressed.header("content-type")
+            assert plain.header("content-security-policy") == compressed.header("content-security-policy")
+
+    def test_the_browser_gets_304_for_the_compressed_file_that_it_has(self, server):
+        with server.connect() as peer:
+            accepts = "Accept-Encoding: gzip"
+            etag = peer.request("/main.js", accepts).header("etag")
+            unchanged = peer.request("/main.js", accepts, f"If-None-Match: {etag}")
+            assert (unchanged.status, unchanged.body, unchanged.header("etag")) == (304, b"", etag)
+            assert unchanged.header("vary") == "Accept-Encoding"
+            assert peer.request("/main.js", f"If-None-Match: {etag}").status == 200
+
+    def test_curl_reads_it(self, server):
+        address = f"http://127.0.0.1:{server.port}/main.js"
+        command = ["curl", "-sS", "--noproxy", "*", "-w", "%{stderr}%{size_download}"]
+        plain = subprocess.run([*command, address], capture_output=True, check=True, timeout=30)
+        compressed = subprocess.run([*command, "--compressed", address], capture_output=True, check=True, timeout=30)
+        assert plain.stdout == compressed.stdout
+        assert int(compressed.stderr) < int(plain.stderr) / 2
+
+    def test_requests_reads_it(self, server):
+        address = f"http://127.0.0.1:{server.port}/main.js"
+        compressed = requests.get(address, timeout=30)
+        plain = requests.get(address, headers={"Accept-Encoding": "identity"}, timeout=30)
+        assert compressed.headers["Content-Encoding"] == "gzip"
+        assert compressed.content == plain.content
+
+    def test_aiohttp_reads_it(self, server):
+        async def read():
+            address = f"http://127.0.0.1:{server.port}/main.js"
+            async with aiohttp.ClientSession() as session, session.get(address) as response:
+                return response.headers["Content-Encoding"], await response.text()
+
+        coding, text = asyncio.run(read())
+        assert (coding, text.splitlines()[0]) == ("gzip", "/**")
 
 
 class WebSocketPathTests:

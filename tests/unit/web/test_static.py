@@ -1,5 +1,6 @@
 """Tests for wsserver/web/static.py: the files of the browser page."""
 
+import gzip
 import os
 
 import pytest
@@ -88,6 +89,83 @@ class StaticFileTests:
     def test_sends_the_content_if_if_none_match_has_another_etag(self, tags):
         status, _, body = fetch(StaticFile(b"hello\n", "text/plain"), If_None_Match=tags)
         assert (status, body) == (200, b"hello\n")
+
+
+TEXT = b"hello, world\n" * 100
+
+
+class CompressedFileTests:
+    """A file as a browser gets it that accepts gzip."""
+
+    @pytest.mark.parametrize(
+        "accepted",
+        ["gzip", "gzip, deflate, br, zstd", "br;q=1.0, gzip;q=0.001", "GZIP", "x-gzip", "*", "br;q=0, *;q=0.5",
+         "identity; q=0.5 , gzip ; q=1"],
+    )  # fmt: skip
+    def test_is_compressed_for_a_client_that_accepts_gzip(self, accepted):
+        status, headers, body = fetch(StaticFile(TEXT, "text/plain"), Accept_Encoding=accepted)
+        assert (status, gzip.decompress(body)) == (200, TEXT)
+        assert headers["content-encoding"] == "gzip"
+        assert headers["content-length"] == str(len(body))
+        assert len(body) < 100
+        assert headers["content-type"] == "text/plain"
+
+    @pytest.mark.parametrize(
+        "accepted",
+        ["", "identity", "br", "gzip;q=0", "gzip; q=0.000", "*;q=0", "gzip;q=0, *", "gzipped", "br;level=gzip", ",;,"],
+    )
+    def test_is_sent_as_it_is_to_a_client_that_does_not_accept_gzip(self, accepted):
+        _, headers, body = fetch(StaticFile(TEXT, "text/plain"), Accept_Encoding=accepted)
+        assert body == TEXT
+        assert "content-encoding" not in headers
+        assert headers["content-length"] == str(len(TEXT))
+
+    def test_is_sent_as_it_is_to_a_client_that_does_not_say_what_it_accepts(self):
+        _, headers, body = fetch(StaticFile(TEXT, "text/plain"))
+        assert (headers.get("content-encoding"), body) == (None, TEXT)
+
+    def test_tells_caches_that_the_response_depends_on_accept_encoding(self):
+        file = StaticFile(TEXT, "text/plain")
+        tag = fetch(file)[1]["etag"]
+        answers = [fetch(file), fetch(file, Accept_Encoding="gzip"), fetch(file, If_None_Match=tag)]
+        assert [headers["vary"] for _, headers, _ in answers] == ["Accept-Encoding"] * 3
+
+    @pytest.mark.parametrize("data", [b"", b"hello\n", bytes(range(256))])
+    def test_is_sent_as_it_is_if_compression_makes_it_no_smaller(self, data):
+        _, headers, body = fetch(StaticFile(data, "text/plain"), Accept_Encoding="gzip")
+        assert body == data
+        assert not {"content-encoding", "vary"} & set(headers)
+
+    def test_answers_head_as_get_without_the_content(self):
+        file = StaticFile(TEXT, "text/plain")
+        _, expected, _ = fetch(file, Accept_Encoding="gzip")
+        status, headers, body = fetch(file, "HEAD", Accept_Encoding="gzip")
+        assert (status, body) == (200, b"")
+        for name in ("content-type", "content-encoding", "content-length", "etag", "vary"):
+            assert headers[name] == expected[name]
+
+    def test_has_another_etag_than_the_file_as_it_is(self):
+        file = StaticFile(TEXT, "text/plain")
+        plain, compressed = (fetch(file, Accept_Encoding=one)[1]["etag"] for one in ("identity", "gzip"))
+        assert plain != compressed
+        assert fetch(file, Accept_Encoding="gzip", If_None_Match=compressed)[0] == 304
+        assert fetch(file, Accept_Encoding="identity", If_None_Match=plain)[0] == 304
+        # What the client has is not what it would get.
+        assert fetch(file, Accept_Encoding="identity", If_None_Match=compressed)[0] == 200
+        assert fetch(file, Accept_Encoding="gzip", If_None_Match=plain)[0] == 200
+
+    def test_is_the_same_after_a_restart_so_that_browsers_keep_it(self):
+        one, other = (fetch(StaticFile(TEXT, "text/plain"), Accept_Encoding="gzip") for _ in range(2))
+        assert one == other
+
+    def test_is_compressed_once(self, monkeypatch):
+        calls = []
+        compress = gzip.compress
+        monkeypatch.setattr(gzip, "compress", lambda data, **options: calls.append(1) or compress(data, **options))
+        file = StaticFile(TEXT, "text/plain")
+        for accepted in ("gzip", "identity", "gzip"):
+            fetch(file, Accept_Encoding=accepted)
+        assert calls == [1]
 
 
 class ReadDirectoryTests:
