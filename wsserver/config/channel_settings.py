@@ -40,7 +40,7 @@ _API, _HOOKS, _TOKENS = "HTTP API", "Hooks", "Client tokens"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChannelSettings(LimitSettings):
-    """The options that concern channels; the third part of `Settings`."""
+    """The options that concern channels; the fourth part of `Settings`."""
 
     redis: str = option(
         CHANNELS,

@@ -6,7 +6,7 @@ Each option is one field. The field is the only place that defines its default, 
 
 from dataclasses import dataclass
 
-from wsserver.config.connection_settings import ConnectionSettings
+from wsserver.config.endpoint_settings import EndpointSettings
 from wsserver.config.options import option
 from wsserver.config.parsers import a_choice, a_duration, a_size, an_integer, show_duration, show_size
 
@@ -16,8 +16,8 @@ _LIMITS = "Limits for each client"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LimitSettings(ConnectionSettings):
-    """The options that limit each client; the second part of `Settings`."""
+class LimitSettings(EndpointSettings):
+    """The options that limit each client; the third part of `Settings`."""
 
     # Precedents: node.js 16 KiB, nginx 4 x 8 KiB, Apache 8 KiB a line and 100 headers, websockets 8 KiB a line and 128.
     max_request_head: int = option(

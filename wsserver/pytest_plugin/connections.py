@@ -54,7 +54,7 @@ class Server(Protocol):
         """Wait until a condition is true."""
 
     def call(self, do: str, **arguments: Any) -> Any:
-        """Let the server do something."""
+        """Send a request to the server, and wait for the result."""
 
 
 class Connection:

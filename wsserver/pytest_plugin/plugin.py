@@ -1,5 +1,5 @@
 """
-What pytest loads: the fixtures, and the report of a failed test.
+The module that pytest loads: the fixtures, and the report of a failed test.
 
 pytest imports this module in every run in an environment with this package, so it imports the rest only if a test uses
 the fixture.

@@ -115,7 +115,7 @@ class TestServer:
 
     def fault(self, path: str, fault: str = "echo", /, *, times: int | None = None, **parameters: object) -> None:
         """
-        Let a path misbehave.
+        Add a fault to a path.
 
         Args:
             path: the path, such as `/echo`.
@@ -209,7 +209,7 @@ class TestServer:
 
     def call(self, do: str, **arguments: Any) -> Any:
         """
-        Let the process do something, and wait for the result.
+        Send a request to the process, and wait for the result.
 
         Args:
             do: what to do.

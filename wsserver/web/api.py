@@ -79,7 +79,7 @@ class API:
 
     @property
     def access(self) -> str:
-        """What a call needs: `key`, or `none`; `off` if the API refuses all calls."""
+        """The credentials that a call needs: `key`, or `none`; `off` if the API refuses all calls."""
         return "none" if self._insecure else "key" if self._key else "off"
 
     def answer(self, request: Request, body: bytes) -> "MaybeDeferred[Response]":

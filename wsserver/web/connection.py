@@ -59,7 +59,7 @@ class AnswersCalls(Protocol):
 
 class HTTPServer:
     """
-    What the HTTP sides of all connections share.
+    The objects that the HTTP sides of all connections share.
 
     Args:
         api: answers the calls of the HTTP API.

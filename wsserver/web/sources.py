@@ -1,5 +1,5 @@
 """
-What a server process counts: the objects that hold the numbers, and the numbers that the API method `info` returns.
+The numbers of a server process: the objects that count them, and the ones that the API method `info` returns.
 
 `/metrics` has more of them, see `wsserver.web.metrics`; `info` needs no further package, and reaches all processes.
 """

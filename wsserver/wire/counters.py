@@ -81,7 +81,7 @@ class Traffic:
 
 
 class Counters:
-    """What one server process has counted since it started. Incrementing an integer is the only cost on a hot path."""
+    """The numbers of one server process since its start. Incrementing an integer is the only cost on a hot path."""
 
     __slots__ = (
         "broadcasts",

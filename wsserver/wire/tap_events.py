@@ -60,13 +60,13 @@ class Reader(Protocol):
     """Maximum number of bytes of each payload that the reader needs."""
 
     def on_event(self, event: Event) -> None:
-        """Take an event."""
+        """Receive an event."""
 
     def on_gap(self, missed: int) -> None:
-        """Learn that a number of events was not kept."""
+        """Receive the number of events that were not kept."""
 
     def on_end(self) -> None:
-        """Learn that no event follows."""
+        """Receive the end: no event follows."""
 
 
 class Owner(Protocol):
@@ -88,7 +88,7 @@ class Tap:
 
     Args:
         owner: the taps of the server.
-        serial: tells the taps of a process apart.
+        serial: the number of the tap in its process.
     """
 
     def __init__(self, owner: Owner, serial: int = 0) -> None:
@@ -98,6 +98,8 @@ class Tap:
         """The number of the connection in the log, once it is known."""
         self.has_ended = False
         self.readers: list[Reader] = []
+        self.max_frames = MAX_FRAMES
+        """Maximum number of frames that are shown of those received, or sent, at once; see `MAX_FRAMES`."""
         self.detach: Callable[[], None] | None = None
         """Ends the tap before its connection closes; None if it lasts as long as the connection."""
         self._now: Callable[[], float] = time
@@ -241,14 +243,14 @@ class Tap:
         for event in self._kept:
             if event.number > after:
                 if event.fields["type"] in ("end", "left"):
-                    self._tell_missed(reader, after)
+                    self._report_missed(reader, after)
                 reader.on_event(event)
         if self.has_ended:
             reader.on_end()
         else:
-            self._tell_missed(reader, after)
+            self._report_missed(reader, after)
 
-    def _tell_missed(self, reader: Reader, after: int) -> None:
+    def _report_missed(self, reader: Reader, after: int) -> None:
         last = self._count - (1 if self.has_ended else 0)
         missed = min(self._missed, last - after)
         if missed > 0:
@@ -322,7 +324,7 @@ class Tap:
     def _add_frames(self, direction: str, data: bytes) -> None:
         frames = self._frames[direction]
         frames.keep = max(self._most_kept, *(reader.payload for reader in self.readers), 0)
-        for frame in frames.feed(data, self._now(), MAX_FRAMES):
+        for frame in frames.feed(data, self._now(), self.max_frames):
             self._add_skipped(frames)
             self._add_frame(direction, frame)
         self._add_skipped(frames)

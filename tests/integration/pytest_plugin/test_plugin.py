@@ -87,6 +87,16 @@ def test_the_server_drops_a_connection(wsserver):
         with pytest.raises(Exception):
             client.recv()
 
+def test_every_message_of_a_flood_is_seen(wsserver):
+    client = socket.create_connection(("127.0.0.1", wsserver.port))
+    client.sendall(b"GET /echo HTTP/1.1\\r\\nHost: localhost\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+                   b"Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\\r\\n\\r\\n")
+    connection = wsserver.wait_for_connection()
+    client.sendall(b"\\x81\\x81\\0\\0\\0\\0x" * 3000 + b"\\x88\\x80\\0\\0\\0\\0")
+    assert connection.wait_for_close() == 1005
+    assert (len(connection.messages), len(connection.sent)) == (3000, 3000)
+    client.close()
+
 def test_errors_name_the_problem(wsserver):
     with open("pid", "w") as file:
         file.write(str(wsserver._process.pid))
@@ -102,7 +112,7 @@ def test_errors_name_the_problem(wsserver):
 
 
 def test_a_test_sees_what_the_client_did_and_the_server_does_what_it_asks_for(run_pytest, tmp_path):
-    run_pytest(SEEN, passed=7)
+    run_pytest(SEEN, passed=8)
     # No process is left after the run.
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
 

@@ -1,4 +1,4 @@
-"""What a run of the conformance cases prints: the cases that did not pass, and the numbers."""
+"""The summary of a run of the conformance cases: the cases that did not pass, and the numbers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
