@@ -1,5 +1,6 @@
 """`/tap/...`: stream what the wire of one WebSocket connection carried, to its own client or to the operator."""
 
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -163,7 +164,7 @@ def _read_number(text: str) -> int | None:
 def _read_last(text: str, tap: Tap) -> int:
     """Return the number in the ID of the last event; 0 if the event belongs to another tap, with the same secret."""
     serial, _, number = text.partition("-")
-    return (_read_number(number) or 0) if serial == str(tap.serial) else 0
+    return int(number) if serial == str(tap.serial) and re.fullmatch("[0-9]{1,15}", number) else 0
 
 
 def _head_lines(name: str, tap: Tap) -> bytes:

@@ -13,7 +13,7 @@ from typing import Final
 
 from wsserver.wire.frames import parse
 
-__all__ = ["CLOSE", "PING", "PONG", "Frame", "FrameReader", "Inflater", "unmask"]
+__all__ = ["CLOSE", "MAX_INFLATED", "PING", "PONG", "Frame", "FrameReader", "Inflater", "unmask"]
 
 CLOSE, PING, PONG = 8, 9, 10
 
@@ -24,6 +24,12 @@ MAX_SMALL: Final = 125
 """Maximum size of the payload of a frame that is skipped, in bytes; longer ones have a longer header."""
 _PIECE: Final = 64 * 1024
 """Maximum number of bytes that are inflated at a time."""
+MAX_INFLATED: Final = 4 * 1024 * 1024
+"""
+Number of bytes after which nothing more of the bytes that have passed at once is inflated.
+
+Others wait meanwhile. A fault sends 1 GiB in a frame of 1 MiB, and one read may have 64 messages of 1 MiB each.
+"""
 
 
 class Inflater:
@@ -40,6 +46,8 @@ class Inflater:
         self._limit = limit
         self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
         self._size = 0
+        self.left = MAX_INFLATED
+        """Number of bytes that may still be inflated; the caller resets it."""
         self.broken = False
         """Whether the size and the content of messages are unknown from now on."""
 
@@ -58,7 +66,8 @@ class Inflater:
                 self.broken = True
                 return
             self._size += len(piece)
-            self.broken = 0 < self._limit < self._size
+            self.left -= len(piece)
+            self.broken = 0 < self._limit < self._size or self.left < 0
             data = self._stream.unconsumed_tail
             if self._stream.eof:
                 data, self._stream = self._stream.unused_data, zlib.decompressobj(-zlib.MAX_WBITS)
@@ -158,6 +167,8 @@ class FrameReader:
         """
         start = min(self._skip, len(data))
         self._skip -= start
+        if self.inflater is not None:
+            self.inflater.left = MAX_INFLATED
         while start < len(data):
             if most <= 0 and self._frame is None and not self._head:
                 start = self._skip_small(data, start)

@@ -326,6 +326,15 @@ class LimitTests:
             peer.send(f"GET /tap/{SECRET}?follow=0 HTTP/1.0\r\nHost: a\r\nLast-Event-ID: 1-{last}\r\n\r\n".encode())
             assert b"id: 2-1\n" in peer.read_to_end()
 
+    def test_an_event_source_stops_after_the_end_of_a_connection_with_over_a_million_frames(self, server):
+        with server.open(f"/echo?tap={SECRET}") as peer:
+            tap = server.ask(lambda: server.service.connections.taps.find(SECRET))
+            server.ask(lambda: tap.sent(b"\x8a\x00" * 1_100_000))
+            peer.send_frame(CLOSE, close_payload(1000))
+            peer.read_to_end()
+        wait_until(lambda: tap.has_ended, "the end")
+        assert get(server, f"/tap/{SECRET}", f"Last-Event-ID: {tap.serial}-{tap.last_number}").status == 204
+
     def test_a_late_tap_leaves_the_connection_with_its_last_reader(self, server, read):
         with server.connect() as peer:
             head = peer.handshake("/echo")

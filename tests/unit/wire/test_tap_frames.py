@@ -5,7 +5,7 @@ import zlib
 import pytest
 from peers import BINARY, CLOSE, CONTINUATION, PING, TEXT, deflated, frame
 
-from wsserver.wire.tap_frames import FrameReader, Inflater
+from wsserver.wire.tap_frames import MAX_INFLATED, FrameReader, Inflater
 
 
 def read(reader, *pieces):
@@ -134,6 +134,13 @@ class CompressionTests:
         found = read(reader(keep=10, takeover=True, limit=100_000), frame(TEXT, bomb, rsv=4), frame(TEXT, b"a", rsv=4))
         assert [one.inflated for one in found] == [None, None]
         assert len(found[0].payload) == 10
+
+    @pytest.mark.parametrize("count", [1, 6])
+    def test_bytes_that_pass_at_once_are_inflated_up_to_a_limit(self, count):
+        data = frame(TEXT, deflated(bytes(6_000_000 // count)), rsv=4) * count
+        found = read(reader(takeover=False), data, frame(TEXT, deflated(b"ok"), rsv=4))
+        assert sum(one.inflated or 0 for one in found) < MAX_INFLATED
+        assert [one.inflated for one in found][-2:] == [None, 2]
 
     def test_a_corrupt_message_has_no_inflated_size(self):
         (found,) = read(reader(takeover=False), frame(TEXT, b"\xff\xff\xff", rsv=4))

@@ -1,6 +1,7 @@
 """Faults of closing: Close frames with any payload, and connections that end without one."""
 
 from wsserver.closecodes import MAX_REASON_BYTES
+from wsserver.config.parsers import a_text
 from wsserver.endpoints.faults.fault import Fault
 from wsserver.endpoints.faults.handmade import header
 from wsserver.endpoints.faults.parameters import choice, integer, size, text
@@ -13,6 +14,12 @@ _CLOSING, _TCP = "closing", "tcp"
 
 _CUT = 1000
 """Declared size of the message that ends in the middle, in bytes."""
+
+
+def _a_reason(given: str) -> str:
+    if len(given.encode("utf-8", "replace")) > MAX_REASON_BYTES:
+        raise ValueError(f"expected at most {MAX_REASON_BYTES} bytes; for longer frames see close-long")
+    return a_text(given)
 
 
 def _close(connection: FaultProtocol, code: int, reason: str) -> None:
@@ -75,7 +82,7 @@ FAULTS = (
         _close,
         (
             integer("code", 1000, 0, 65535, "The close code."),
-            text("reason", "", "The close reason.", longest=MAX_REASON_BYTES),
+            text("reason", "", "The close reason.", _a_reason),
         ),
         examples=("code=1012&after=3", "code=4001&reason=go%20away&wait=10s", "code=1006"),
     ),

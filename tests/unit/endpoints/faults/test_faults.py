@@ -282,9 +282,16 @@ REFUSED = {
     "/faults/echo?drop=1": (400, "drop='1': expected no value"),
     "/faults/redirect?to=//evil.example": (400, "to='//evil.example': expected a path on this server"),
     "/faults/redirect?to=/%5cevil.example": (400, "expected a path on this server"),
+    "/faults/redirect?to=/%0aSet-Cookie:a=b": (400, "expected a path on this server"),
+    "/faults/redirect?to=/%0dX:%20y": (400, "expected a path on this server"),
+    "/faults/redirect?to=/%09/evil.example": (400, "expected a path on this server"),
+    "/faults/redirect?to=/%e2%82%ac": (400, "expected a path on this server"),
+    "/faults/redirect?to=/a%5cb": (400, "expected a path on this server"),
     "/faults/redirect?to=https://evil.example": (400, "expected a path on this server"),
     "/faults/wrong-extension?name=a%0d%0aX:%20y": (400, "expected"),
-    "/faults/close?reason=" + "x" * 124: (400, "expected at most 123 characters"),
+    "/faults/close?reason=" + "x" * 124: (400, "expected at most 123 bytes; for longer frames see close-long"),
+    "/faults/close?reason=" + "%e2%82%ac" * 42: (400, "expected at most 123 bytes"),
+    "/faults/close?reason=a%0ab": (400, "none of them a control character"),
 }
 
 
