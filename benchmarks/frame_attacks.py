@@ -206,9 +206,12 @@ FRAME_ATTACKS = [
     Attack("empty frames", 20, frames(frame(0x81) * 10000), options=SMALL),
     Attack("1-byte frames", 20, frames(frame(0x81, b"x") * 10000), options=SMALL),
     Attack("pings, reads", 20, frames(frame(0x89, b"x") * 10000), options=SMALL),
+    Attack("pings, reads", 100, frames(frame(0x89, b"x") * 10000), options=SMALL),
     Attack("pings of 125 bytes, reads nothing", 20, silent(frame(0x89, b"x" * 125) * 2000), options=SMALL),
     Attack("pongs", 20, frames(frame(0x8A) * 10000), options=SMALL),
+    Attack("pongs", 100, frames(frame(0x8A) * 10000), options=SMALL),
     Attack("empty fragments", 20, frames(frame(0x00) * 10000, begin=frame(0x01)), options=SMALL),
+    Attack("empty fragments", 100, frames(frame(0x00) * 10000, begin=frame(0x01)), options=SMALL),
     Attack("1-byte fragments", 20, frames(frame(0x00, b"x") * 10000, begin=frame(0x01)), options=SMALL),
     Attack(
         "messages of 1000 fragments", 20, frames(frame(0x01) + frame(0x00, b"x") * 998 + frame(0x80)), options=SMALL

@@ -179,10 +179,8 @@ class SlowPath(FastPath):
         wait, limit = meter.wait(factory.reactor.seconds()) if meter is not None else (0.0, "")
         if wait > 0 and self.state == OPEN:
             self._over_rate(wait, limit)
-        elif self._compressed:
-            factory.work.submit_later(_WaitingBytes(self))
         else:
-            factory.reactor.callLater(0, self._process_waiting)
+            factory.work.submit_later(_WaitingBytes(self))
 
     def _over_rate(self, wait: float, limit: str) -> None:
         """Read nothing for some seconds, or close the connection: the client sends faster than a rate permits."""

@@ -6,12 +6,18 @@ import weakref
 from http import HTTPStatus
 
 import pytest
+from turns import end_turn
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 
 from wsserver.config.settings import Settings
 from wsserver.testing import Frame, MemoryServer, build_frame
+from wsserver.wire.fastpath import FRAMES_PER_TURN
+from wsserver.wire.limits import PIECES_PER_TURN
 from wsserver.wire.protocol import ConnectionDeny, ServerProtocol
+from wsserver.wire.slowpath import SLOW_FRAME
+
+PINGS_PER_TURN = FRAMES_PER_TURN // SLOW_FRAME
 
 
 class FragmentingEcho(ServerProtocol):
@@ -621,6 +627,21 @@ class FlowControlTests:
         client.send_close(1000)
         assert client.close_frame() == (1000, "")
         assert client.transport.lost
+
+    def test_many_clients_whose_frames_wait_share_the_budget_of_a_turn(self):
+        """However many clients flood the server with pings, it continues with some of them in each turn, in order."""
+        server = serve()
+        clients = [server.connect() for _ in range(PIECES_PER_TURN + 10)]
+        for client in clients:
+            client.open("/echo")
+        for client in clients:
+            client.send(build_frame(9, b"x") * 3 * PINGS_PER_TURN)
+        answered = [len(client.frames()) for client in clients]
+        assert answered == [PINGS_PER_TURN] * len(clients)
+        end_turn(server.clock)
+        assert [len(client.frames()) > 0 for client in clients] == [True] * PIECES_PER_TURN + [False] * 10
+        end_turn(server.clock)
+        assert [len(client.frames()) > 0 for client in clients[-10:]] == [True] * 10
 
     def test_2000_empty_fragments_leave_the_message_buffer_empty(self):
         server = serve(Settings(max_fragments=3000))
