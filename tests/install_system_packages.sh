@@ -1,13 +1,15 @@
 #!/bin/sh
-# Install what the tests need besides Python packages: Chromium, certutil for the authorities that it trusts, Redis, Node
-# and Java for SDKs, nginx, HAProxy and Caddy, curl for the documented examples, openssl, libfaketime for a system clock that jumps, Prometheus, systemd's
-# programs that check units and pass sockets, and the headers that the load generator is compiled with.
+# Install what the tests need besides Python packages: Chromium, Firefox, certutil for the authorities that they trust,
+# Redis, Node and Java for SDKs, nginx, HAProxy and Caddy, curl for the documented examples, openssl, libfaketime for a
+# system clock that jumps, Prometheus, systemd's programs that check units and pass sockets, and the headers that the load
+# generator is compiled with.
 set -eu
 missing=""
 command -v caddy >/dev/null || missing="$missing caddy"
 command -v certutil >/dev/null || missing="$missing libnss3-tools"
 command -v chromium >/dev/null || missing="$missing chromium"
 command -v curl >/dev/null || missing="$missing curl"
+command -v firefox-esr >/dev/null || missing="$missing firefox-esr"
 command -v faketime >/dev/null || missing="$missing faketime"
 command -v go >/dev/null || missing="$missing golang-go"
 command -v haproxy >/dev/null || missing="$missing haproxy"

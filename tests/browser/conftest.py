@@ -1,4 +1,4 @@
-"""Fixtures for browser tests: Chromium, servers, and the pages under test."""
+"""Fixtures for browser tests: Chromium, Firefox, servers, and the pages under test."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from firefox import FIREFOX, Firefox, running_firefox
 from person import Complaints, ServerPage
 from pki import Authority
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -23,6 +24,13 @@ CHROMIUM_FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+def trust_authority(store: Path, authority: Authority) -> None:
+    """Write a database of trusted certificates, as the browsers have one in a user's directory."""
+    database = ("-d", f"sql:{store}")
+    subprocess.run(["certutil", *database, "-N", "--empty-password"], check=True)
+    subprocess.run(["certutil", *database, "-A", "-t", "C,,", "-n", "test", "-i", str(authority.root)], check=True)
 
 
 @pytest.fixture(scope="session")
@@ -54,10 +62,19 @@ def trusting(
     home = tmp_path_factory.mktemp("home")
     store = home / ".pki" / "nssdb"
     store.mkdir(parents=True)
-    database = ("-d", f"sql:{store}")
-    subprocess.run(["certutil", *database, "-N", "--empty-password"], check=True)
-    subprocess.run(["certutil", *database, "-A", "-t", "C,,", "-n", "test", "-i", str(authority.root)], check=True)
+    trust_authority(store, authority)
     return launch_chromium(env={"HOME": str(home)})
+
+
+@pytest.fixture(scope="session")
+def firefox(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
+    """Start a Firefox that trusts the test's root authority, as one in whose settings it is imported."""
+    if not Path(FIREFOX).exists():
+        pytest.exit(f"the browser tests need {FIREFOX}: apt-get install firefox-esr", returncode=1)
+    profile = tmp_path_factory.mktemp("profile")
+    trust_authority(profile, authority)
+    with running_firefox(profile) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
