@@ -32,8 +32,7 @@ from twisted.web.resource import Resource
 
 from wsserver import __version__
 from wsserver.auth.tokens import tokens_of
-from wsserver.closecodes import MEANINGS
-from wsserver.config.insecure import describe_insecure_options, refuse_exposure
+from wsserver.config.insecure import refuse_exposure
 from wsserver.config.loader import require_libraries
 from wsserver.config.redis_url import parse_redis_url
 from wsserver.config.settings import Settings
@@ -42,7 +41,7 @@ from wsserver.endpoints.authorization import Authorizer
 from wsserver.endpoints.centrifuge.emulation import OPERATION, Emulation, Sessions
 from wsserver.endpoints.commands import Command, ICommand, collect
 from wsserver.endpoints.raw.request import Format
-from wsserver.endpoints.routes import HELP, Router
+from wsserver.endpoints.routes import Router
 from wsserver.endpoints.unknown_paths import decide_catch_all
 from wsserver.errors import ListenError, SettingError
 from wsserver.hooks.client import HTTPHooks
@@ -58,12 +57,12 @@ from wsserver.hub.operations import Operations
 from wsserver.hub.rules import Rules
 from wsserver.hub.survey import Handlers, Survey
 from wsserver.hub.unshared import UnsharedBroker
+from wsserver.listening.announcement import announce
 from wsserver.listening.inherited import InheritedSockets
 from wsserver.listening.port_group import PortGroup
-from wsserver.listening.ports import authority, count_public, is_secure, make_listeners
+from wsserver.listening.ports import count_public, make_listeners
 from wsserver.listening.reload import Parts, Reload
 from wsserver.listening.renewal import CertificateSource, CertificateWatch
-from wsserver.typing import Path
 from wsserver.web.admin import (
     MovedAPI,
     check_method,
@@ -71,10 +70,8 @@ from wsserver.web.admin import (
     metrics_disabled,
     moved,
     public_check,
-    read_admin_page,
 )
 from wsserver.web.api import API
-from wsserver.web.asyncapi import describe_websockets
 from wsserver.web.case_paths import disabled_case_pages
 from wsserver.web.centrifuge_http import CentrifugeHTTP, Handler
 from wsserver.web.connection import HTTPServer
@@ -82,18 +79,17 @@ from wsserver.web.cors import CrossOrigin, describe_request
 from wsserver.web.echo_stream import EchoStreams
 from wsserver.web.faults import FaultsPage
 from wsserver.web.methods import Methods
-from wsserver.web.site import JSONDocument, PageSite, Probe, Root, describe
+from wsserver.web.site import PageSite, Root
 from wsserver.web.sources import Sources
 from wsserver.web.sse import SSE
-from wsserver.web.static import read_directory, static_directory
 from wsserver.web.taps import TapPath, refuse_key
+from wsserver.web.website import Website
 from wsserver.web.whoami import answer_whoami
 from wsserver.wire.accepting import AcceptGate
 from wsserver.wire.admission import Admission
 from wsserver.wire.forwarded import TrustedProxies
 from wsserver.wire.frontend import FrontendFactory
 from wsserver.wire.handshake import Policy
-from wsserver.wire.http11 import Refusal
 from wsserver.wire.lag import LagMeter
 from wsserver.wire.poller import Poller
 from wsserver.wire.protocol import ServerFactory
@@ -181,7 +177,7 @@ class WebSocketService(Service):
         self.settings = settings
         self._reactor = reactor
         self.connections = ServerFactory(settings, reactor)
-        self._commands = table = collect(getPlugins(ICommand) if commands is None else commands)
+        table = collect(getPlugins(ICommand) if commands is None else commands)
         self._loopback_only = False
         broker = _broker(settings, reactor, now)
         self.hub = Hub(
@@ -250,8 +246,7 @@ class WebSocketService(Service):
             "/faults": FaultsPage(lambda: self.connections.settings.faults).answer,
             "/.sse": EchoStreams(self.connections, now).answer,
         }
-        operations = self._operators_pages(self._describe(api))
-        root = self._root(self._describe(None) if settings.admin_listen else None, operations)
+        operations, root = self._make_pages(table, api)
         pages = PageSite(root, reactor, cross_origin, access_log)
         http = HTTPServer(
             MovedAPI() if settings.admin_listen else api,
@@ -360,48 +355,14 @@ class WebSocketService(Service):
             worker=lambda: self.group.number if self.group is not None else 0,
         )
 
-    def _helps(self) -> dict[str, str]:
-        return {path: HELP.get(path, "an endpoint of the application") for path in self.endpoints.paths}
-
-    def _describe_websockets(self) -> object:
-        return describe_websockets(self._helps(), [(one.name, one.help) for one in self._commands.values()])
-
-    def _describe(self, api: API | None) -> JSONDocument:
-        return describe(
-            self._helps(),
-            ((command.name, command.help) for command in self._commands.values()),
-            MEANINGS,
-            catch_all=lambda: self.endpoints.catch_all.enabled,
-            tap=lambda: self.connections.taps.enabled,
-            faults=lambda: self.connections.settings.faults,
-            api=lambda: "off" if api is None else api.access,
-        )
-
-    def _operators_pages(self, about: JSONDocument) -> dict[bytes, Resource]:
-        """Return the probes, and the files of `/admin`."""
-        return {
-            b"server.json": about,
-            b"ready": Probe("ready", self.problem),
-            b"health": Probe("alive", lambda: None),
-            **read_admin_page(static_directory() / "admin"),
-        }
-
-    def _root(self, about: JSONDocument | None, operations: Mapping[bytes, Resource]) -> Root:
-        """Return the resource of the public port; with `about`, the paths of operators are on the admin endpoint."""
-        others = operations if about is None else {b"server.json": about}
-        pages: dict[bytes, Resource] = {
-            **read_directory(static_directory()),
-            b"asyncapi.json": JSONDocument(self._describe_websockets),
-            **others,
-        }
-        if b"" in pages:
-            pages[b".ws"] = pages[b""]
-        return Root(
-            pages,
-            self.endpoints.paths,
-            sse=self._sse,
-            speaks_websocket=lambda path: not isinstance(self.endpoints.find(Path(path), {}), Refusal),
-        )
+    def _make_pages(self, commands: Mapping[str, Command], api: API) -> tuple[Mapping[bytes, Resource], Root]:
+        """Return the pages for operators, and the resource of the public port."""
+        website = Website(self.connections, commands, lambda: self.endpoints, self._sse, self.problem)
+        operations = website.operators_pages(website.describe(api))
+        if not self.settings.admin_listen:
+            return operations, website.root(operations)
+        # The operators' pages are on the admin endpoint, and the description of the public port mentions no API.
+        return operations, website.root({b"server.json": website.describe(None)})
 
     def _serve_metrics(
         self, api: API, paths: dict[str, Handler], pages: Mapping[bytes, Resource], cross_origin: CrossOrigin
@@ -656,33 +617,15 @@ class WebSocketService(Service):
 
     def announce(self) -> None:
         """Log where the server listens, and what is insecure."""
-        for warning in describe_insecure_options(self.settings):
-            _log.warn("{warning}", warning=warning)
-        if self.settings.faults and not self._loopback_only:
-            _log.warn("other machines can reach the faults, which are for testing clients (--faults)")
-        if self.settings.cases and not self._loopback_only:
-            _log.warn("other machines can run conformance cases, and read the reports of all clients (--cases)")
-        catch_all = self.endpoints.catch_all
-        _log.info(
-            "unknown WebSocket paths {answer} ({reason})",
-            answer="answer commands" if catch_all.enabled else "are refused with 404",
-            reason=catch_all.reason,
+        announce(
+            self.settings,
+            self.endpoints.catch_all,
+            self.authorizer,
+            self.hooks,
+            public=self._public_ports,
+            admin=self._admin_ports,
+            loopback_only=self._loopback_only,
         )
-        if self.authorizer.access.closed and self.authorizer.tokens is None and "subscribe" not in self.hooks.events:
-            _log.info("no channel is allowed, because other machines can reach the server; see --channel-allow")
-        for port in self._admin_ports.ports:
-            _log.info("admin endpoint at {address}", address=authority(port) or str(port.getHost()))
-        for port in self._public_ports.ports:
-            where = authority(port)
-            if where is None:
-                _log.info("listening on {address}", address=str(port.getHost()))
-                continue
-            secure = "s" if is_secure(port) else ""
-            _log.info(
-                "the page is at http{secure}://{where}/ and the WebSocket at ws{secure}://{where}/",
-                secure=secure,
-                where=where,
-            )
 
 
 def _broker(settings: Settings, reactor: Any, now: Callable[[], float]) -> Broker:

@@ -9,6 +9,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from wsserver.config.settings import Settings
 from wsserver.testing import MemoryServer, build_frame
+from wsserver.web.static import static_directory
 from wsserver.wire.access_log import show_peer
 from wsserver.wire.admission import MAX_TURNED_AWAY
 from wsserver.wire.limits import BYTES_PER_TURN, MAX_UNSERVED, PIECES_PER_TURN
@@ -252,7 +253,7 @@ class BudgetTests:
     def test_starts_no_response_after_the_byte_budget_of_a_turn(self):
         """Large files use up the byte budget of a turn before its budget of responses."""
         server = MemoryServer()
-        size = len(server.service._root({}, {})._fetched[b"main.js"]._data)
+        size = (static_directory() / "main.js").stat().st_size
         client = server.connect()
         client.send(b"GET /main.js HTTP/1.1\r\nHost: a\r\n\r\n" * 200)
         counts = self.turns(server, client)
@@ -299,7 +300,7 @@ class BudgetTests:
         client.transport.reading = False
         client.send(b"GET /main.js HTTP/1.1\r\nHost: a\r\n\r\n" * 200)
         server.clock.advance(0)
-        size = len(server.service._root({}, {})._fetched[b"main.js"]._data)
+        size = (static_directory() / "main.js").stat().st_size
         assert len(client.transport.unread) < 64 * 1024 + 2 * size
 
     def test_drops_waiting_requests_if_the_connection_is_lost(self):
