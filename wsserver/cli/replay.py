@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from urllib.parse import quote
 
 from wsserver.endpoints.recordings import read_files
 from wsserver.errors import SettingError
@@ -74,5 +75,5 @@ def run(chosen: argparse.Namespace) -> None:
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     where = authority(service.ports[0])
     for path in endpoints:
-        print(f"replaying at ws://{where}{path}", flush=True)
+        print(f"replaying at ws://{where}{quote(path)}", flush=True)
     reactor.run()

@@ -9,6 +9,8 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -78,7 +80,8 @@ def read_files(paths: Iterable[str]) -> list[Recording]:
     found = []
     for path in paths:
         try:
-            text = Path(path).read_text("utf-8")
+            # Some editors put a byte order mark in front.
+            text = Path(path).read_text("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
             raise RecordingError(f"{path}: {reason}") from None
@@ -104,20 +107,81 @@ def read_recordings(text: str, where: str) -> list[Recording]:
         whole = _parse_whole(text)
         if isinstance(whole, dict) and "log" in whole:
             return _read_har(whole)
-        return [_read_lines([json.loads(line) for line in text.splitlines() if line.strip()])]
+        # Not `splitlines`: a text message may contain U+2028 or U+0085.
+        return [_read_lines([_parse(line) for line in text.split("\n") if line.strip()])]
     except RecordingError as error:
         raise RecordingError(f"{where}: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError):
         raise RecordingError(
             f"{where}: expected the events of a tap (format=jsonl), or a HAR with WebSockets"
         ) from None
 
 
+def _parse(text: str) -> Any:
+    """
+    Parse JSON, without NaN and Infinity.
+
+    Raises:
+        ValueError: the text is not JSON, or too deeply nested.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("too deeply nested") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _parse_whole(text: str) -> object:
     try:
-        return json.loads(text)
+        return _parse(text)
     except ValueError:
         return None
+
+
+def _seconds(at: Any) -> float:
+    """
+    Return a time in seconds.
+
+    Raises:
+        ValueError: the time is not a finite number.
+    """
+    seconds = float(at)
+    # 1e309 is infinite, although JSON permits it.
+    if not isfinite(seconds):
+        raise ValueError("a time is not finite")
+    return seconds
+
+
+def _status(given: Any) -> int:
+    """
+    Return the status with which to answer a handshake: 101, or one that refuses it.
+
+    Raises:
+        RecordingError: the recorded server has answered with another one.
+    """
+    status = int(given)
+    if status == HTTPStatus.SWITCHING_PROTOCOLS:
+        return status
+    if not 300 <= status <= 599:
+        raise RecordingError(f"the server answered the handshake with {status}: expected 101, or 300 to 599")
+    # RFC 9110 section 15: an unknown status is like the first one of its class.
+    return status if status in set(HTTPStatus) else status // 100 * 100
+
+
+def _closing(code: Any, reason: str) -> dict[str, Any]:
+    """
+    Return what a Close frame has contained.
+
+    Raises:
+        ValueError: no Close frame can contain it.
+    """
+    if code is not None and not 0 <= int(code) <= 0xFFFF:
+        raise ValueError("a close code has two bytes")
+    reason.encode("utf-8")
+    return {"code": None if code is None else int(code), "reason": reason}
 
 
 class _Builder:
@@ -128,16 +192,17 @@ class _Builder:
         self.received: list[Message | None] = []
         self._last = 0.0
 
-    def begin(self, at: float) -> None:
-        self._last = at
+    def begin(self, at: Any) -> None:
+        self._last = _seconds(at)
 
-    def receive(self, at: float, message: Message | None) -> None:
+    def receive(self, at: Any, message: Message | None) -> None:
         self.received.append(message)
-        self._last = max(self._last, at)
+        self._last = max(self._last, _seconds(at))
 
-    def send(self, at: float, **what: Any) -> None:
-        self.steps.append(Step(len(self.received), round(max(0.0, at - self._last), 6), **what))
-        self._last = max(self._last, at)
+    def send(self, at: Any, **what: Any) -> None:
+        delay = round(max(0.0, _seconds(at) - self._last), 6)
+        self.steps.append(Step(len(self.received), delay, **what))
+        self._last = max(self._last, _seconds(at))
 
 
 # The events of a tap.
@@ -188,13 +253,13 @@ class _EventReader:
         if event["direction"] == "in":
             self._target = word
             return
-        self._status, self._subprotocol = int(word), _find_subprotocol(event["headers"])
+        self._status, self._subprotocol = _status(word), _find_subprotocol(event["headers"])
         self._built.begin(event["t"])
 
     def _read_close(self, event: Mapping[str, Any]) -> None:
         # If the client closed first, the server only answers.
         if event["direction"] == "out" and not self._has_closed:
-            self._built.send(event["t"], code=event["code"], reason=event["reason"])
+            self._built.send(event["t"], **_closing(event["code"], event["reason"]))
         self._has_closed = True
 
     def _read_frame(self, event: Mapping[str, Any]) -> None:
@@ -221,7 +286,10 @@ def _find_subprotocol(headers: Iterable[Iterable[str]]) -> str | None:
 
 
 def _path_of(target: str) -> str:
-    return unquote(urlsplit(target).path) or "/"
+    path = unquote(urlsplit(target).path) or "/"
+    if not path.startswith("/"):
+        raise ValueError("a path begins with a slash")
+    return path
 
 
 # HAR.
@@ -238,22 +306,25 @@ def _read_entry(entry: Mapping[str, Any]) -> Iterator[Recording]:
     messages = entry.get("_webSocketMessages")
     if messages is None:
         return
-    if "events are missing" in entry.get("comment", ""):
+    if "events are missing" in (entry.get("comment") or ""):
         raise RecordingError("events are missing: read the tap while the connection is open")
     built = _Builder()
     if messages:
         started = datetime.fromisoformat(entry["startedDateTime"]).timestamp()
-        built.begin(min(started, float(messages[0]["time"])))
+        built.begin(min(started, _seconds(messages[0]["time"])))
     for one in messages:
+        # Chrome also lists errors, and other tools control frames.
+        if one["type"] not in ("send", "receive") or one["opcode"] >= CLOSE:
+            continue
         is_text = one["opcode"] == TEXT
         message = Message(not is_text, one["data"].encode("utf-8") if is_text else b64decode(one["data"]))
         if one["type"] == "send":
-            built.receive(float(one["time"]), message)
+            built.receive(one["time"], message)
         else:
-            built.send(float(one["time"]), message=message)
+            built.send(one["time"], message=message)
     response = entry["response"]
     headers = [(header["name"], header["value"]) for header in response["headers"]]
     # Chrome writes 101; some exporters leave the status at 0.
-    status = int(response["status"]) or 101
+    status = _status(response["status"] or HTTPStatus.SWITCHING_PROTOCOLS)
     path = _path_of(entry["request"]["url"])
     yield Recording(path, tuple(built.steps), tuple(built.received), status, _find_subprotocol(headers))

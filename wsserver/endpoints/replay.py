@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from itertools import count
+from math import inf
 from typing import Any, ClassVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -137,7 +138,12 @@ def replay_endpoints(
         clock: schedules the messages.
         speed: how many times faster than recorded; 0 for no delays.
         path: the path of all recordings; None for the recorded ones.
+
+    Raises:
+        ValueError: the speed is negative or infinite.
     """
+    if not 0 <= speed < inf:
+        raise ValueError(f"speed {speed}: expected a number from 0")
     by_path: dict[str, list[Recording]] = {}
     for one in recordings:
         by_path.setdefault(path or one.path.rstrip("/") or "/", []).append(one)

@@ -146,6 +146,10 @@ class _Control(LineOnlyReceiver):
         except (WsserverError, ValueError, TypeError) as error:
             self.write(reply=number, error=str(error))
             return
+        except Exception as error:
+            # The server goes on, for the other tests.
+            self.write(reply=number, error=f"{type(error).__name__}: {error}")
+            return
         if waits(result):
             result.addCallbacks(
                 lambda _: self.write(reply=number), lambda failure: self.write(reply=number, error=str(failure.value))

@@ -112,8 +112,10 @@ class TapPath:
         number = taps.number_of(text)
         secret = request.fields.get("wsserver-tap-secret") or values.get("secret")
         if secret is not None:
+            if number is None:
+                return self._not_found("this process has not given this ID to a connection")
             if not text.isascii() or not taps.knows(text, secret):
-                return forbidden("the secret does not belong to this connection, or the server was restarted")
+                return forbidden("the secret does not belong to this connection")
         elif (refusal := self._refuse_key(request)) is not None:
             return refusal
         if number is None:

@@ -97,6 +97,12 @@ def test_every_message_of_a_flood_is_seen(wsserver):
     assert (len(connection.messages), len(connection.sent)) == (3000, 3000)
     client.close()
 
+def test_a_ping_that_is_too_long_is_an_error_and_the_server_goes_on(wsserver):
+    with connect(wsserver.url + "/echo"):
+        with pytest.raises(Exception, match="Exception: .*125"):
+            wsserver.wait_for_connection().ping(b"x" * 126)
+        assert wsserver.connections[0].is_open
+
 def test_errors_name_the_problem(wsserver):
     with open("pid", "w") as file:
         file.write(str(wsserver._process.pid))
@@ -112,7 +118,7 @@ def test_errors_name_the_problem(wsserver):
 
 
 def test_a_test_sees_what_the_client_did_and_the_server_does_what_it_asks_for(run_pytest, tmp_path):
-    run_pytest(SEEN, passed=8)
+    run_pytest(SEEN, passed=9)
     # No process is left after the run.
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from wsserver.endpoints.recordings import Message, Recording, RecordingError, Step, read_recordings
+from wsserver.endpoints.recordings import Message, Recording, RecordingError, Step, read_files, read_recordings
 
 
 def lines(*events):
@@ -25,6 +25,17 @@ def frame(direction, t, text, **more):
     defaults = {"type": "frame", "opcode": 1, "fin": True, "message": 1, "length": len(text), "text": text}
     return {**defaults, "t": t, "direction": direction, **more}
 
+
+CLOSED = {
+    "type": "frame",
+    "t": 1,
+    "direction": "out",
+    "opcode": 8,
+    "fin": True,
+    "message": None,
+    "code": 1000,
+    "reason": "",
+}
 
 CHROME = {
     "log": {
@@ -112,9 +123,62 @@ class TapTests:
         with pytest.raises(RecordingError, match=f"^{problem}.*read the tap while the connection is open"):
             read_recordings(lines(RESPONSE, event), "rec")
 
+    @pytest.mark.parametrize("character", ["\u2028", "\x85", "\x1c", "\u2029"])
+    def test_a_message_may_contain_what_python_takes_for_a_line_break(self, character):
+        text = json.dumps(RESPONSE) + "\r\n" + json.dumps(frame("out", 1, f"a{character}b"), ensure_ascii=False)
+        (found,) = read_recordings(text, "file")
+        assert found.steps[0].message == Message(False, f"a{character}b".encode())
+
+    @pytest.mark.parametrize(
+        ("recorded", "replayed"), [("101", 101), ("302", 302), ("503", 503), ("520", 500), ("499", 400)]
+    )
+    def test_an_unknown_status_is_replayed_as_the_first_one_of_its_class(self, recorded, replayed):
+        (found,) = read_recordings(lines({**RESPONSE, "line": f"HTTP/1.1 {recorded} x"}), "file")
+        assert found.status == replayed
+
+    @pytest.mark.parametrize("status", ["200", "100", "-5", "999"])
+    def test_a_status_that_answers_no_handshake_is_refused(self, status):
+        with pytest.raises(RecordingError, match=f"^file: the server answered the handshake with {status}: expected"):
+            read_recordings(lines({**RESPONSE, "line": f"HTTP/1.1 {status} x"}), "file")
+
+    @pytest.mark.parametrize(
+        "events",
+        [
+            "[" * 100_000,
+            '{"type": "x", "a": ' + "[" * 100_000,
+            lines(frame("out", float("nan"), "a")),
+            lines(frame("out", float("inf"), "a")),
+            lines(frame("out", 10**400, "a")),
+            lines(frame("out", 0, "a")).replace('"t": 0', '"t": 1e309'),
+            lines(CLOSED | {"code": 70000}),
+            lines(CLOSED | {"code": "x"}),
+            lines(CLOSED | {"code": -1}),
+            lines(CLOSED | {"reason": None}),
+            lines(CLOSED | {"reason": "\ud800"}),
+            lines({**REQUEST, "line": "GET * HTTP/1.1"}),
+        ],
+    )
+    def test_what_cannot_be_replayed_is_refused_before_a_client_connects(self, events):
+        with pytest.raises(RecordingError, match=r"^file: expected the events of a tap"):
+            read_recordings(lines(RESPONSE) + events, "file")
+
 
 class HARTests:
     """HTTP archives."""
+
+    def test_errors_and_control_frames_are_left_out(self):
+        entry = {**CHROME["log"]["entries"][1], "comment": None}
+        more = [
+            {"type": "error", "time": 1795953602, "opcode": -1, "data": "Error"},
+            {"type": "receive", "time": 1795953602, "opcode": 8, "data": "A+g="},
+        ]
+        entry["_webSocketMessages"] = [*entry["_webSocketMessages"], *more]
+        (found,) = read_recordings(json.dumps({"log": {"entries": [entry]}}), "file")
+        assert len(found.steps) == 2
+
+    def test_a_file_may_begin_with_a_byte_order_mark(self, tmp_path):
+        (tmp_path / "a.har").write_text(json.dumps(CHROME), "utf-8-sig")
+        assert read_files([str(tmp_path / "a.har")])[0].path == "/feed"
 
     def test_the_messages_of_an_export_of_chrome_are_read(self):
         (found,) = read_recordings(json.dumps(CHROME, indent=2), "file")

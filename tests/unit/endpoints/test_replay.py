@@ -100,6 +100,11 @@ class TimeTests:
         client.transport.lose()
         server.advance(1)
 
+    @pytest.mark.parametrize("speed", [-1, float("nan"), float("inf")])
+    def test_refuses_an_impossible_speed(self, play, speed):
+        with pytest.raises(ValueError, match=f"speed {speed}: expected a number from 0"):
+            play(RECORDING, speed=speed)
+
 
 class ChoiceTests:
     """Which recording a client gets."""
