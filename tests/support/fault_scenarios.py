@@ -27,13 +27,26 @@ QUIET = 3.0
 CLIENTS = ("websockets", "aiohttp", "ws", "Chromium")
 
 QUERIES = {
+    "echo": [
+        "",
+        "late-handshake=200ms&slow-handshake=50&close=1012&close.after=1",
+        "ping=100&push=binary&push.rate=100&push.count=3&drop.after=1&drop.wait=500ms",
+    ],
     "delay": ["delay=100ms"],
     "slow": ["pause=10ms"],
     "no-read": ["after=1"],
     "no-write": ["after=1"],
-    "close": ["after=1", "code=1012&reason=bye&after=1", "code=4001&after=1", "code=1006&after=1", "code=999&after=1"],
+    "late-handshake": ["time=500ms"],
+    "close": [
+        "after=1",
+        "code=1012&reason=bye&after=1",
+        "code=4001&after=1",
+        "code=1006&after=1",
+        "code=999&after=1",
+        "code=1012&close.after=1&no-close=",
+    ],
     "push": ["count=3&rate=100", "count=3&rate=100&compression=on"],
-    "large": ["size=2MiB", "size=8MiB"],
+    "large": ["size=2MiB&after=1", "size=8MiB&after=1"],
     "ping": ["rate=100&count=3"],
     "pong": ["rate=100&count=3"],
     "drop": ["after=1&wait=300ms"],
@@ -53,7 +66,7 @@ QUERIES = {
 }
 """Fault -> queries, instead of none, or of `after=1` for the faults of an open connection."""
 
-SLOW_HANDSHAKES = ("slow-handshake", "hang", "endless")
+SLOW_HANDSHAKES = ("late-handshake", "slow-handshake", "hang", "endless")
 """Browsers open one connection to a host at a time (RFC 6455 section 4.1), so these come last."""
 
 PINGS = ("no-pong", "wrong-pong", "no-write")

@@ -11,7 +11,7 @@ from wsserver.wire.http11 import Refusal
 from wsserver.wire.protocol import ServerFactory, ServerProtocol, bind
 
 if TYPE_CHECKING:
-    from wsserver.endpoints.faults.fault import Plan
+    from wsserver.endpoints.faults.plan import Plan
     from wsserver.endpoints.faults.protocol import FaultProtocol
 
 __all__ = ["FAULTS", "bind_faults", "refuse_faults"]
@@ -34,7 +34,7 @@ def bind_faults(factory: ServerFactory) -> Find:
     Returns:
         A function that finds the endpoint of a fault, given its path and its query, as `Router.find` does.
     """
-    from wsserver.endpoints.faults.fault import make_plan  # noqa: PLC0415 (only with --faults)
+    from wsserver.endpoints.faults.plan import make_plan  # noqa: PLC0415 (only with --faults)
     from wsserver.endpoints.faults.protocol import FaultProtocol  # noqa: PLC0415
     from wsserver.endpoints.faults.table import TABLE  # noqa: PLC0415
 

@@ -18,10 +18,9 @@ from twisted.python.failure import Failure
 
 from wsserver.config.settings import Settings
 from wsserver.endpoints.faults import make_fault
-from wsserver.endpoints.faults.table import TABLE
 from wsserver.endpoints.recordings import read_files
 from wsserver.endpoints.replay import replay_endpoints
-from wsserver.errors import InvalidFault, WsserverError
+from wsserver.errors import WsserverError
 from wsserver.hub.deferreds import waits
 from wsserver.logging import LogSettings, make_observer
 from wsserver.service import WebSocketService
@@ -187,11 +186,9 @@ class _Control(LineOnlyReceiver):
             if isinstance(socket, ServerProtocol):
                 socket.transport.abortConnection()
 
-    def _do_fault(self, path: str, fault: str, parameters: Mapping[str, str], times: int | None) -> None:
-        # The names of some faults have a hyphen, which the names of arguments cannot have.
-        hyphened = {name: name.replace("_", "-") for name in parameters}
-        given = {hyphened[name] if hyphened[name] in TABLE else name: value for name, value in parameters.items()}
-        self._override(path, bind(_make(fault, given), self._server), times)
+    def _do_fault(self, path: str, fault: str, parameters: Mapping[str, object], times: int | None) -> None:
+        # A test wants a fault at once, unless it names a time.
+        self._override(path, bind(make_fault(fault, parameters, wait=0.0), self._server), times)
 
     def _do_replay(self, files: list[str], path: str | None, speed: float) -> None:
         recordings = read_files(files)
@@ -221,16 +218,6 @@ class _Control(LineOnlyReceiver):
 
     def _do_publish(self, channel: str, data: str, binary: bool) -> Any:
         return self._service.hub.publish(ChannelName(channel), bytes.fromhex(data) if binary else data)
-
-
-def _make(fault: str, parameters: Mapping[str, str]) -> type[ServerProtocol]:
-    try:
-        # A test wants the fault at once, unless it names a time.
-        return make_fault(fault, {"wait": "0s", **parameters})
-    except InvalidFault as error:
-        if error.parameter != "wait" or "wait" in parameters:
-            raise
-        return make_fault(fault, parameters)
 
 
 def main() -> None:

@@ -119,17 +119,17 @@ class TestServer:
 
         Args:
             path: the path, such as `/echo`.
-            fault: the name of the fault, as in `/faults/NAME`; with `echo`, a parameter may name the fault, such as
-                `close=1012`.
+            fault: the name of the fault, as in `/faults/NAME`; `echo` for none, or for those that parameters name.
             times: for how many connections; None for all further ones of the test.
-            parameters: the parameters of the fault.
+            parameters: the parameters of the fault. One that names a fault adds it, such as `close=1012`, or
+                `drop=True`. A dictionary has the parameters of that fault: `close={"code": 1012, "after": 3}`. False
+                leaves a parameter out.
 
         Raises:
-            ServerError: the fault or a parameter is unknown, or a value is invalid.
+            ServerError: the fault or a parameter is unknown, a value is invalid, or the faults cannot be combined.
         """
         __tracebackhide__ = True
-        values = {name: str(value) for name, value in parameters.items()}
-        self.call("fault", path=path, fault=fault, parameters=values, times=times)
+        self.call("fault", path=path, fault=fault, parameters=_write(parameters), times=times)
 
     def replay(self, *files: str | os.PathLike[str], path: str | None = None, speed: float = 0.0) -> None:
         """
@@ -312,6 +312,17 @@ class TestServer:
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._log.close()
+
+
+def _write(parameters: Mapping[str, object]) -> dict[str, Any]:
+    """Return parameters of a fault as JSON can have them."""
+    return {
+        name: _write(value) if isinstance(value, Mapping) else _as_json(value) for name, value in parameters.items()
+    }
+
+
+def _as_json(value: object) -> object:
+    return value if isinstance(value, bool) else str(value)
 
 
 def _show(event: Mapping[str, Any]) -> str:

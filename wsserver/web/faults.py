@@ -102,11 +102,14 @@ def _write_page(about: dict[str, Any]) -> Iterator[str]:
     )
     yield '<nav aria-label="Groups"><ul>\n'
     yield from (f'<li><a href="#{name}">{_TITLES[name]}</a></li>\n' for name, _ in groups)
-    yield '<li><a href="#common">Parameters</a></li>\n</ul></nav>\n'
+    yield '<li><a href="#combining">Combinations</a></li>\n<li><a href="#common">Parameters</a></li>\n</ul></nav>\n'
     for name, faults in groups:
         yield f'<section aria-labelledby="{name}">\n<h2 id="{name}">{_TITLES[name]}</h2>\n'
         yield from map(_write_fault, faults)
         yield "</section>\n"
+    combining = about["combining"]
+    yield '<section aria-labelledby="combining">\n<h2 id="combining">Combinations</h2>\n<article>\n'
+    yield f"<p>{escape(combining['description'])}</p>\n{_write_examples(combining['examples'])}</article>\n</section>\n"
     yield '<section aria-labelledby="common">\n<h2 id="common">Parameters of all faults</h2>\n'
     yield f"<article>\n{_write_parameters(about['common'])}</article>\n</section>\n</main>\n</body>\n</html>\n"
 
@@ -114,15 +117,18 @@ def _write_page(about: dict[str, Any]) -> Iterator[str]:
 def _write_fault(fault: dict[str, Any]) -> str:
     own = [one for one in fault["parameters"] if one["name"] not in _TRIGGER]
     also = _ALSO if len(own) < len(fault["parameters"]) else ""
-    examples = "".join(f"<li><code>{escape(example)}</code></li>" for example in fault["examples"][1:])
     return (
         f'<article id="fault-{fault["name"]}">\n<h3><code>{escape(fault["path"])}</code></h3>\n'
         f"<p>{escape(fault['summary'])}</p>\n"
         f'<p class="hint">{escape(fault["right"])}</p>\n'
         f"{_write_parameters(own)}{also}"
-        + (f'<ul class="examples" aria-label="Examples">{examples}</ul>\n' if examples else "")
-        + "</article>\n"
+        f"{_write_examples(fault['examples'][1:])}</article>\n"
     )
+
+
+def _write_examples(examples: list[str]) -> str:
+    items = "".join(f"<li><code>{escape(example)}</code></li>" for example in examples)
+    return f'<ul class="examples" aria-label="Examples">{items}</ul>\n' if items else ""
 
 
 def _write_parameters(parameters: list[dict[str, Any]]) -> str:

@@ -33,7 +33,7 @@ def test_the_examples_of_the_guide_pass(run_pytest, tmp_path):
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     for number, block in enumerate(blocks):
         (tmp_path / f"test_block_{number}.py").write_text(block, "utf-8")
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     run_pytest("", passed=len(blocks))
 
 
@@ -76,6 +76,20 @@ def test_faults_for_some_connections_come_before_the_one_for_all(wsserver):
         with pytest.raises(Exception, match=str(code)):
             connect(wsserver.url + "/echo").__enter__()
 
+def test_several_faults_at_a_time(wsserver):
+    wsserver.fault("/echo", ping=True, drop=False, not_utf8={"after": 1}, no_close={}, times=1)
+    wsserver.fault("/echo", late_handshake="10ms", early_data=2, close={"code": 1012, "after": 1})
+    for expected in (["a"], ["1 xxxxxxxxxxxxxx", "2 xxxxxxxxxxxxxx", "a"]):
+        with connect(wsserver.url + "/echo", close_timeout=1) as client:
+            client.send("a")
+            got = []
+            with pytest.raises(Exception, match="1007|1012"):
+                while True:
+                    got.append(client.recv(5))
+        assert got == expected
+    first, second = wsserver.connections
+    assert [first.server_close_code, second.server_close_code] == [1006, 1012]
+
 def test_a_publication_reaches_a_subscriber(wsserver):
     with connect(wsserver.url + "/ws?channel=foo") as client:
         wsserver.publish("foo", "hello")
@@ -108,6 +122,8 @@ def test_errors_name_the_problem(wsserver):
         file.write(str(wsserver._process.pid))
     for call, problem in (
         (lambda: wsserver.fault("/echo", nope=1), "unknown parameter 'nope'"),
+        (lambda: wsserver.fault("/echo", drop=True, close={"code": 1}), "close and drop cannot be combined"),
+        (lambda: wsserver.fault("/echo", ping=5, push=True, count=3), "expected ping.count or push.count"),
         (lambda: wsserver.fault("echo"), "expected a path such as '/echo'"),
         (lambda: wsserver.replay("missing.jsonl"), "missing.jsonl: No such file"),
         (lambda: wsserver.connections[3], "there have been 0 connections"),

@@ -1,8 +1,10 @@
 """Faults of closing: Close frames with any payload, and connections that end without one."""
 
+from functools import partial
+
 from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.config.parsers import a_text
-from wsserver.endpoints.faults.fault import Fault
+from wsserver.endpoints.faults.fault import Effect, Fault
 from wsserver.endpoints.faults.handmade import header
 from wsserver.endpoints.faults.parameters import choice, integer, size, text
 from wsserver.endpoints.faults.protocol import FaultProtocol
@@ -66,11 +68,11 @@ def _reset(connection: FaultProtocol) -> None:
 
 def _cut(connection: FaultProtocol, sent: int, then: str) -> None:
     connection.put((header(FIN_TEXT, _CUT) + b"x" * _CUT)[:sent])
-    if then == "wait":
-        connection.stop_writing()
-    else:
+    connection.stop_writing()
+    if then != "wait":
         # Later, so that a reset does not overtake the bytes.
-        connection.later(0.05, lambda: connection.drop(reset=then == "reset"))
+        end = partial(connection.drop, reset=then == "reset")
+        connection.when_written(lambda: connection.later(0.05, end))
 
 
 FAULTS = (
@@ -85,6 +87,7 @@ FAULTS = (
             text("reason", "", "The close reason.", _a_reason),
         ),
         examples=("code=1012&after=3", "code=4001&reason=go%20away&wait=10s", "code=1006"),
+        effect=Effect.ENDS_WITH_BYTES,
     ),
     Fault(
         "close-empty",
@@ -92,6 +95,7 @@ FAULTS = (
         "Close without a code.",
         "The client reports 1005 (7.1.5).",
         _close_empty,
+        effect=Effect.ENDS_WITH_BYTES,
     ),
     Fault(
         "close-short",
@@ -99,6 +103,7 @@ FAULTS = (
         "Close with a payload of one byte, which is not a code.",
         "The client fails the connection with 1002 (5.5.1).",
         _close_short,
+        effect=Effect.ENDS_WITH_BYTES,
     ),
     Fault(
         "close-not-utf8",
@@ -107,6 +112,7 @@ FAULTS = (
         "The client fails the connection with 1007 or 1002 (5.5.1).",
         _close_not_utf8,
         (integer("code", 1000, 0, 65535, "The close code."),),
+        effect=Effect.ENDS_WITH_BYTES,
     ),
     Fault(
         "close-long",
@@ -115,6 +121,7 @@ FAULTS = (
         "The client fails the connection with 1002 (5.5).",
         _close_long,
         (integer("length", 126, 126, 60_000, "Size of the payload in bytes, with the code."),),
+        effect=Effect.ENDS_WITH_BYTES,
     ),
     Fault(
         "close-twice",
@@ -122,6 +129,7 @@ FAULTS = (
         "Send two Close frames.",
         "The client reports the first one, and ignores the second.",
         _close_twice,
+        effect=Effect.ENDS_WITH_BYTES,
     ),
     Fault(
         "write-after-close",
@@ -130,6 +138,7 @@ FAULTS = (
         "The client does not deliver the message (1.4: after a Close frame, any further data is discarded).",
         _write_after_close,
         (text("message", "late", "The message."),),
+        effect=Effect.ENDS_WITH_BYTES,
     ),
     Fault(
         "no-close",
@@ -146,8 +155,17 @@ FAULTS = (
         "The client reports 1006.",
         _drop,
         examples=("after=1",),
+        effect=Effect.ENDS,
     ),
-    Fault("reset", _TCP, "Reset the TCP connection.", "The client reports 1006.", _reset, examples=("after=1",)),
+    Fault(
+        "reset",
+        _TCP,
+        "Reset the TCP connection.",
+        "The client reports 1006.",
+        _reset,
+        examples=("after=1",),
+        effect=Effect.ENDS,
+    ),
     Fault(
         "cut",
         _TCP,
@@ -159,6 +177,7 @@ FAULTS = (
             choice("then", ("drop", "reset", "wait"), "What follows: the end of the connection, a reset, or nothing."),
         ),
         examples=("sent=1&then=reset", "then=wait"),
+        effect=Effect.ENDS_WITH_BYTES,
     ),
 )
 """The faults of this module."""

@@ -1,6 +1,6 @@
 """Faults of the echo: slow, late and fragmented answers, no pongs, and a server that does not read or write."""
 
-from wsserver.endpoints.faults.fault import Fault
+from wsserver.endpoints.faults.fault import Effect, Fault
 from wsserver.endpoints.faults.parameters import size
 from wsserver.endpoints.faults.protocol import FaultProtocol
 
@@ -11,6 +11,7 @@ _ECHO, _FLOW = "echo", "flow"
 
 def _stop_writing(connection: FaultProtocol) -> None:
     connection.stop_writing()
+    connection.never_closes = True
 
 
 def _stop_reading(connection: FaultProtocol) -> None:
@@ -25,9 +26,9 @@ FAULTS = (
     Fault(
         "echo",
         _ECHO,
-        "Echo every message. Combine the parameters that every fault has, or add another fault: close=1012&after=3.",
+        "Echo every message. Combine the parameters that every fault has, or add faults: close=1012&close.after=3.",
         "The client receives every message back.",
-        examples=("delay=500ms&jitter=100ms", "fragment=7&compression=on", "close=1012&after=3"),
+        examples=("delay=500ms&jitter=100ms", "fragment=7&compression=on", "ping.rate=5&close=1012&close.after=3"),
     ),
     Fault(
         "delay",
@@ -91,6 +92,7 @@ FAULTS = (
         "The client closes the connection when its own timeout for pongs, or for the Close frame, is over.",
         _stop_writing,
         examples=("after=3",),
+        effect=Effect.STOPS_WRITING,
     ),
 )
 """The faults of this module."""

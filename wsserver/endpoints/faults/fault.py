@@ -1,21 +1,19 @@
 """
-Faults: a row of the table, and the plan that a URL's query makes of it.
+Faults: a row of the table.
 
 This module does not use Twisted, a clock or a socket.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from enum import Enum
+from enum import Enum, Flag, auto
+from functools import cached_property
 from typing import Any, Final
 
 from wsserver.config.parsers import a_token
-from wsserver.endpoints.faults.parameters import Parameter, choice, duration, integer, parse, text
-from wsserver.errors import InvalidFault
-from wsserver.text import quote
+from wsserver.endpoints.faults.parameters import Parameter, choice, duration, integer, text
 
-__all__ = ["COMMON", "PREFIX", "TRIGGER", "Fault", "Plan", "Stage", "make_plan"]
+__all__ = ["COMMON", "PREFIX", "TRIGGER", "Effect", "Fault", "Stage"]
 
 PREFIX: Final = "/faults/"
 """The prefix of the paths of all faults."""
@@ -30,6 +28,23 @@ class Stage(Enum):
     """Instead of the 101 response: `run(connection, head, **values)` sends something else."""
     OPEN = "open"
     """`run(connection, **values)` is called once: see the parameters `after` and `wait`."""
+
+
+class Effect(Flag):
+    """What a fault does to the faults that it is combined with."""
+
+    NONE = 0
+    ENDS = auto()
+    """It ends the connection."""
+    ENDS_WITH_BYTES = auto()
+    """It ends the connection with bytes, such as a Close frame."""
+    STOPS_WRITING = auto()
+    """The server sends nothing after it."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether it ends the connection, in any way."""
+        return bool(self & (Effect.ENDS | Effect.ENDS_WITH_BYTES))
 
 
 TRIGGER: Final = (
@@ -64,7 +79,7 @@ COMMON: Final = (
 """The parameters that every fault has. They can be combined with any fault."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fault:
     """A row of the table of faults."""
 
@@ -83,6 +98,9 @@ class Fault:
     """Values of parameters whose defaults differ from the usual ones."""
     examples: tuple[str, ...] = ()
     """Queries."""
+    effect: Effect = Effect.NONE
+    yields: Mapping[str, Any] = field(default_factory=dict)
+    """Values of parameters if another fault ends the connection, or stops writing."""
 
     @property
     def path(self) -> str:
@@ -90,73 +108,39 @@ class Fault:
         return PREFIX + self.name
 
     @property
-    def accepted(self) -> tuple[Parameter, ...]:
-        """All its parameters: its own, those of an open connection, and the common ones."""
-        return (*self.parameters, *(TRIGGER if self.run and self.stage is Stage.OPEN else ()), *COMMON)
+    def has_trigger(self) -> bool:
+        """Whether it happens at a time: see the parameters `after` and `wait`."""
+        return self.run is not None and self.stage is Stage.OPEN
+
+    @cached_property
+    def accepted(self) -> Mapping[str, Parameter]:
+        """Its parameters without the common ones, by name."""
+        return {one.name: one for one in (*self.parameters, *(TRIGGER if self.has_trigger else ()))}
+
+    @property
+    def main(self) -> Parameter | None:
+        """The parameter whose value can be written after its name, as in `close=1012`."""
+        return next(iter(self.parameters), None)
+
+    def call(self, *arguments: Any, **values: Any) -> Any:
+        """Call `run`."""
+        assert self.run is not None
+        return self.run(*arguments, **values)
 
     def describe(self) -> dict[str, Any]:
         """Return a description that can be encoded as JSON, with the fault's own parameters."""
-        changed = [one for one in self.accepted if one.name in self.defaults and one in COMMON]
-        own = [one for one in self.accepted if one not in COMMON]
+        changed = [one for one in COMMON if one.name in self.defaults]
         return {
             "name": self.name,
             "path": self.path,
             "group": self.group,
             "summary": self.summary,
             "right": self.right,
-            "parameters": [one.describe(self.defaults.get(one.name, one.default)) for one in (*own, *changed)],
+            "stage": self.stage.value,
+            "ends": self.effect.ends,
+            "stops_writing": Effect.STOPS_WRITING in self.effect,
+            "parameters": [
+                one.describe(self.defaults.get(one.name, one.default)) for one in (*self.accepted.values(), *changed)
+            ],
             "examples": [self.path, *(f"{self.path}?{query}" for query in self.examples)],
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a fault connection does: a fault, and the values of its parameters."""
-
-    fault: Fault
-    own: Mapping[str, Any]
-    """Name of a parameter of the fault -> value; what `Fault.run` receives."""
-    values: Mapping[str, Any]
-    """Name of a parameter -> value, for all parameters."""
-
-
-def make_plan(table: Mapping[str, Fault], name: str, given: Mapping[str, str]) -> Plan:
-    """
-    Return the plan for a fault and its parameters.
-
-    In place of the fault `echo`, a parameter may name a fault: `/faults/echo?close=1012&after=3` is the same as
-    `/faults/close?code=1012&after=3`.
-
-    Args:
-        table: name -> fault.
-        name: the fault's name; `_` may replace `-`.
-        given: name of a parameter -> text.
-
-    Raises:
-        InvalidFault: the fault is unknown, or a parameter is unknown or has an invalid value.
-    """
-    name, given = _find_switch(table, name.replace("_", "-"), given)
-    fault = table.get(name)
-    if fault is None:
-        near = get_close_matches(name[:64], table, n=1)
-        raise InvalidFault(f"unknown fault {quote(name)}" + (f"; did you mean {near[0]}?" if near else ""))
-    values = parse(fault.accepted, given, fault.defaults)
-    return Plan(fault, {one.name: values[one.name] for one in fault.parameters}, values)
-
-
-def _find_switch(table: Mapping[str, Fault], name: str, given: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
-    common = {one.name for one in COMMON}
-    switches = [key for key in given if key.replace("_", "-") in table and key not in common] if name == "echo" else []
-    if not switches:
-        return name, given
-    if len(switches) > 1:
-        raise InvalidFault(f"{switches[0]} and {switches[1]} cannot be combined", parameter=switches[1])
-    switch = switches[0].replace("_", "-")
-    rest = {key: value for key, value in given.items() if key != switches[0]}
-    value = given[switches[0]]
-    if value:
-        main = next(iter(table[switch].parameters), None)
-        if main is None:
-            raise InvalidFault(f"{switch}={quote(value)}: expected no value", parameter=switch)
-        rest[main.name] = value
-    return switch, rest

@@ -1,6 +1,6 @@
 """Faults of framing: frames and payloads that RFC 6455 or RFC 7692 forbids."""
 
-from wsserver.endpoints.faults.fault import Fault
+from wsserver.endpoints.faults.fault import Effect, Fault
 from wsserver.endpoints.faults.handmade import bomb, header
 from wsserver.endpoints.faults.parameters import choice, integer, size
 from wsserver.endpoints.faults.protocol import FaultProtocol
@@ -130,6 +130,7 @@ FAULTS = (
         "The client refuses the message with 1009, or waits; it does not allocate the memory.",
         _huge,
         (integer("exponent", 40, 16, 62, "The length is 2 to the power of this number."),),
+        effect=Effect.STOPS_WRITING,
     ),
     Fault(
         "continuation",
@@ -146,6 +147,7 @@ FAULTS = (
         "Begin a fragmented message, and send nothing more.",
         "The client waits; its own ping or its own timeout ends the connection.",
         _unfinished,
+        effect=Effect.STOPS_WRITING,
     ),
     Fault(
         "long-control",

@@ -51,48 +51,105 @@ class Output:
         self._write, self._changed, self._clock = write, changed, clock
         self._delay, self._jitter, self._chunk, self._pause = delay, jitter, chunk, pause
         self._queue: deque[_Piece] = deque()
+        self._frame: object = None
+        """Who sends a frame in several pieces; what others put waits for its end."""
+        self._held: deque[bytes] = deque()
         self._timer: Any = None
         self._next = 0.0
         """Before this time, nothing is written."""
         self._is_blocked = False
-        self.is_mute = False
-        """Whether nothing more is written."""
+        self.is_sealed = False
+        """Whether nothing more is accepted."""
         self.size = 0
-        """Number of bytes in the queue."""
+        """Number of bytes that are not written yet."""
+        self._held_size = 0
 
     @property
     def is_full(self) -> bool:
-        """Whether the queue is long, or the peer does not read."""
+        """Whether much is not written yet, or the peer does not read."""
         return self._is_blocked or self.size >= MAX_QUEUED
 
-    def put(self, data: bytes, chunk: int = 0, pause: float = 0) -> None:
+    def is_full_for(self, frame: object) -> bool:
+        """Return the same, for the one that sends a frame in several pieces: apart from what waits for its end."""
+        return (
+            self.is_full if frame is not self._frame else self._is_blocked or self.size - self._held_size >= MAX_QUEUED
+        )
+
+    def put(self, data: bytes, frame: object = None) -> None:
         """
         Write bytes after those in the queue.
 
         Args:
             data: the bytes.
-            chunk: maximum number of bytes to write at a time; 0 for that of the constructor.
-            pause: seconds between two writes, if there is a chunk.
+            frame: who has called `begin_frame`, if the bytes belong to that frame.
         """
-        if self.is_mute or not data:
+        if self.is_sealed or not data:
+            return
+        if frame is not self._frame:
+            self._held.append(data)
+            self._held_size += len(data)
+            self.size += len(data)
+            self._changed()
             return
         wait = self._delay + (random.uniform(0, self._jitter) if self._jitter else 0)  # noqa: S311 (no secret)
-        if not chunk:
-            chunk, pause = self._chunk, self._pause
-        if not (self._queue or wait or chunk or self._is_blocked):
+        if self._queue or wait or self._chunk or self._is_blocked:
+            self._append(data, wait, self._chunk, self._pause)
+        else:
             self._write(data)
-            return
+
+    def put_head(self, data: bytes, delay: float, chunk: int, pause: float) -> None:
+        """
+        Write the first bytes of the connection, without the delay and the chunks of the constructor.
+
+        Args:
+            data: the bytes.
+            delay: seconds until then.
+            chunk: maximum number of bytes to write at a time; 0 for all.
+            pause: seconds between two writes, if there is a chunk.
+        """
+        self._append(data, delay, chunk, pause)
+
+    def _append(self, data: bytes, wait: float, chunk: int, pause: float) -> None:
         self._queue.append(_Piece(data, self._clock.seconds() + wait, chunk or len(data), pause))
         self.size += len(data)
         self._changed()
         self._pump()
 
+    def begin_frame(self, frame: object) -> None:
+        """
+        Let everything else wait for the end of a frame that is put in several pieces.
+
+        Args:
+            frame: identifies it for `put`.
+        """
+        self._frame = frame
+
+    def end_frame(self) -> None:
+        """Write what has waited for the end of the frame."""
+        self._frame = None
+        held, self._held = self._held, deque()
+        self.size -= self._held_size
+        self._held_size = 0
+        for data in held:
+            self.put(data)
+
+    def seal(self) -> None:
+        """Write what is in the queue, and accept nothing more."""
+        self.is_sealed = True
+        self._drop_held()
+
     def mute(self) -> None:
-        """Drop the queue, and everything that is put from now on."""
-        self.is_mute = True
+        """Write nothing more."""
+        self.is_sealed = True
+        self._drop_held()
         self._queue.clear()
         self.size = 0
         self._cancel()
+
+    def _drop_held(self) -> None:
+        self._held.clear()
+        self.size -= self._held_size
+        self._held_size = 0
 
     def block(self) -> None:
         """Write nothing until `unblock`: the peer does not read."""

@@ -1,12 +1,11 @@
 """
-Parameters of faults: parse the query of a fault's URL.
+Parameters of faults: their types, bounds and descriptions.
 
 This module does not use Twisted, a clock or a socket.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -22,9 +21,9 @@ from wsserver.config.parsers import (
     show_size,
 )
 from wsserver.errors import InvalidFault
-from wsserver.text import join_choices, quote
+from wsserver.text import quote
 
-__all__ = ["Parameter", "choice", "duration", "integer", "parse", "size", "text"]
+__all__ = ["Parameter", "choice", "duration", "integer", "read", "size", "text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,33 +96,19 @@ def _read_text(read: Callable[[str], str], longest: int, given: str) -> str:
     return read(given)
 
 
-def parse(parameters: Iterable[Parameter], given: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def read(parameter: Parameter, name: str, given: str) -> Any:
     """
-    Parse parameters.
+    Return the value of a parameter.
 
     Args:
-        parameters: the parameters that are known.
-        given: name -> text.
-        defaults: name -> value, for parameters whose default differs from their usual one.
-
-    Returns:
-        Name -> value, for every known parameter.
+        parameter: the parameter.
+        name: its name for the error message.
+        given: its text.
 
     Raises:
-        InvalidFault: a parameter is unknown or has an invalid value.
+        InvalidFault: the text is not a value of the parameter.
     """
-    known = {one.name: one for one in parameters}
-    for name, value in given.items():
-        if name not in known:
-            near = get_close_matches(name[:64], known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f": expected {join_choices(list(known))}"
-            raise InvalidFault(f"unknown parameter {quote(name)}{hint}", parameter=name)
-        defaults = {**defaults, name: _read(known[name], value)}
-    return {name: defaults.get(name, one.default) for name, one in known.items()}
-
-
-def _read(parameter: Parameter, given: str) -> Any:
     try:
         return parameter.read(given)
     except ValueError as error:
-        raise InvalidFault(f"{parameter.name}={quote(given)}: {error}", parameter=parameter.name) from None
+        raise InvalidFault(f"{name}={quote(given)}: {error}", parameter=name) from None

@@ -8,7 +8,8 @@ from wsserver.config.parsers import a_text, a_token
 from wsserver.endpoints.faults.fault import Fault, Stage
 from wsserver.endpoints.faults.handmade import add_header, payloads, remove_header, replace_header
 from wsserver.endpoints.faults.parameters import choice, duration, integer, text
-from wsserver.endpoints.faults.protocol import MAX_SENT, FaultProtocol
+from wsserver.endpoints.faults.protocol import FaultProtocol
+from wsserver.endpoints.faults.sending import MAX_SENT
 from wsserver.wire.frames import FIN_TEXT, build
 
 __all__ = ["FAULTS"]
@@ -74,9 +75,14 @@ def _endless(connection: FaultProtocol, rate: int) -> None:
     connection.play(repeat(_LINE, MAX_SENT // len(_LINE)), rate)
 
 
+def _late(connection: FaultProtocol, head: bytes, time: float) -> bytes:
+    connection.head_delay = time
+    return head
+
+
 def _slow(connection: FaultProtocol, head: bytes, piece: int, every: float) -> bytes:
-    connection.output.put(head, piece, every)
-    return b""
+    connection.head_pieces = piece, every
+    return head
 
 
 def _accept(connection: FaultProtocol, head: bytes) -> bytes:  # noqa: ARG001
@@ -169,6 +175,16 @@ FAULTS = (
         _endless,
         (integer("rate", 1000, 1, 10_000, "Headers of 1 KB per second."),),
         Stage.RESPONSE,
+    ),
+    Fault(
+        "late-handshake",
+        _GROUP,
+        "Send the response late, then echo.",
+        "The client waits for the response, or gives up after its own timeout.",
+        _late,
+        (duration("time", "1s", 0, 60, "Time until the response."),),
+        Stage.HEAD,
+        examples=("time=5s",),
     ),
     Fault(
         "slow-handshake",

@@ -21,25 +21,38 @@ class Series:
         pieces: yields what to put into its output; or empty bytes if it has put something there itself.
         rate: number of pieces per second; 0 for as many as the client reads.
         then: called after the last one.
+        is_one_frame: whether the pieces are parts of one frame, so that everything else waits for the last one.
     """
 
     def __init__(
-        self, connection: Any, pieces: Iterator[bytes], rate: float, then: Callable[[], object] | None
+        self,
+        connection: Any,
+        pieces: Iterator[bytes],
+        rate: float,
+        then: Callable[[], object] | None,
+        *,
+        is_one_frame: bool,
     ) -> None:
         self._connection, self._pieces, self._rate, self._then = connection, pieces, rate, then
+        self._frame = self if is_one_frame else None
         self._started = connection.factory.reactor.seconds()
         self._sent = 0
 
     def start(self) -> None:
         """Send the first piece as soon as the server has time."""
+        if self._frame is not None:
+            self._connection.output.begin_frame(self._frame)
+        self._connection.factory.work.submit(self)
+
+    def _go_on(self) -> None:
         self._connection.factory.work.submit(self)
 
     def serve_one(self) -> bool:
         """Send the next piece if it is due; return whether another one may be due now."""
         connection = self._connection
-        if not connection.may_send:
+        if not connection.may_send(is_one_frame=self._frame is not None):
             return False
-        if connection.output.is_full:
+        if connection.output.is_full_for(self._frame):
             return self._sleep(RETRY)
         now = connection.factory.reactor.seconds()
         if self._rate and now < (due := self._started + self._sent / self._rate):
@@ -47,16 +60,21 @@ class Series:
         before = connection.sent
         piece = next(self._pieces, None)
         if piece is None:
-            if self._then is not None:
-                self._then()
+            self._end()
             return False
         self._sent += 1
-        connection.put(piece)
+        connection.output.put(piece, frame=self._frame)
         connection.factory.work.charge(connection.sent - before)
         return True
 
+    def _end(self) -> None:
+        if self._frame is not None:
+            self._connection.output.end_frame()
+        if self._then is not None:
+            self._then()
+
     def _sleep(self, seconds: float) -> bool:
-        self._connection.later(seconds, self.start)
+        self._connection.later(seconds, self._go_on)
         return False
 
     def finish_turn(self) -> None:

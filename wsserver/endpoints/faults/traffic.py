@@ -5,7 +5,8 @@ from itertools import repeat
 from wsserver.endpoints.faults.fault import Fault
 from wsserver.endpoints.faults.handmade import large_message, payloads
 from wsserver.endpoints.faults.parameters import choice, integer, size, text
-from wsserver.endpoints.faults.protocol import MAX_SENT, FaultProtocol
+from wsserver.endpoints.faults.protocol import FaultProtocol
+from wsserver.endpoints.faults.sending import MAX_SENT
 from wsserver.wire.frames import build
 
 __all__ = ["FAULTS"]
@@ -29,7 +30,7 @@ def _push(connection: FaultProtocol, *, type: str, size: int, rate: int, count: 
 
 
 def _large(connection: FaultProtocol, size: int) -> None:
-    connection.play(large_message(size, size))
+    connection.play(large_message(size, size), is_one_frame=True)
 
 
 def _ping(connection: FaultProtocol, rate: int, count: int, payload: str) -> None:
@@ -52,9 +53,14 @@ FAULTS = (
             size("size", 64, 0, 1024**2, "Size of each message."),
             _RATE,
             integer("count", 10, 1, 1_000_000, "Number of messages."),
-            choice("then", ("close", "echo"), "What follows: a Close frame with 1000, or the echo goes on."),
+            choice(
+                "then",
+                ("close", "echo"),
+                "What follows: a Close frame with 1000, or the echo goes on. With another end, the default is echo.",
+            ),
         ),
         examples=("type=binary&size=1KiB&rate=1000&count=5000", "size=100KiB&compression=on"),
+        yields={"then": "echo"},
     ),
     Fault(
         "large",

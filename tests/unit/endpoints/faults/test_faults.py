@@ -1,50 +1,18 @@
 """The faults: what each of them sends, in memory, and the limits of their connections."""
 
 import re
-from types import MappingProxyType
 
 import pytest
+from fault_bench import Bench, open_and_wait
 
 from wsserver.config.settings import Settings
 from wsserver.endpoints.faults import FaultProtocol, make_fault
-from wsserver.endpoints.faults.protocol import MAX_SENT
+from wsserver.endpoints.faults.sending import MAX_SENT
 from wsserver.endpoints.faults.table import TABLE, describe
 from wsserver.errors import InvalidFault
-from wsserver.testing import Frame, MemoryServer, build_frame
+from wsserver.testing import Frame, build_frame
 
 DEFLATE = {"Sec-WebSocket-Extensions": "permessage-deflate"}
-
-
-class Bench:
-    """A server with faults, and one client."""
-
-    def __init__(self, target, headers=MappingProxyType({}), settings=None, endpoints=None):
-        self.server = MemoryServer(settings or Settings(faults=True), endpoints=endpoints)
-        self.clock = self.server.clock
-        self.counters = self.server.service.connections.counters
-        self.client = self.server.connect()
-        self.transport = self.client.transport
-        self.head = self.client.open(target, headers)
-
-    def wait(self, seconds=0.2, steps=20):
-        self.clock.pump([seconds / steps] * steps)
-        return self
-
-    @property
-    def sent(self):
-        """Remove all bytes that the server has sent, and return them."""
-        data = bytes(self.transport.written)
-        self.transport.written.clear()
-        return data
-
-
-def after(target, text="", **options):
-    """Return what the server sends at a path, after a message and 200 ms."""
-    bench = Bench(target, **options)
-    if text:
-        bench.client.send_text(text)
-    bench.wait()
-    return bench
 
 
 WIRE = {
@@ -127,7 +95,7 @@ class WireTests:
 
     @pytest.mark.parametrize("query", WIRE)
     def test_sends_these_bytes_after_the_handshake(self, query):
-        assert after("/faults/" + query).sent == WIRE[query]
+        assert open_and_wait("/faults/" + query).sent == WIRE[query]
 
     @pytest.mark.parametrize("query", ECHOES)
     def test_answers_a_message_with_these_bytes(self, query):
@@ -151,7 +119,7 @@ class WireTests:
     def test_every_fault_is_tested(self):
         tested = {re.split(r"[?]", query)[0] for query in (*WIRE, *ECHOES, *HEADS)}
         elsewhere = {"missing-header", "wrong-pong", "no-read", "slow-read", "no-close", "reset", "corrupt-deflate"}
-        elsewhere |= {"bomb", "hang", "disconnect", "slow-handshake", "early-data"}
+        elsewhere |= {"bomb", "hang", "disconnect", "slow-handshake", "late-handshake", "early-data"}
         assert tested | elsewhere == set(TABLE)
         assert not tested & elsewhere
 
@@ -160,6 +128,11 @@ class WireTests:
         assert (bench.head, len(bench.sent)) == (b"", 100)
         bench.client.send_text("hello")
         assert bench.wait(0.1).sent.endswith(b"\r\n\r\n\x81\x05hello")
+
+    def test_sends_the_head_late(self):
+        bench = Bench("/faults/late-handshake?time=2s").wait(1.9)
+        assert bench.sent == b""
+        assert bench.wait(0.2).sent.startswith(b"HTTP/1.1 101 ")
 
     def test_sends_messages_together_with_the_head(self):
         assert Bench("/faults/early-data?count=2").client.messages() == ["1 " + "x" * 14, "2 " + "x" * 14]
@@ -175,7 +148,7 @@ class WireTests:
 
     @pytest.mark.parametrize(("name", "aborts"), [("drop", False), ("reset", True), ("cut?then=reset", True)])
     def test_drops_the_connection_without_a_close_frame(self, name, aborts):
-        bench = after(f"/faults/{name}")
+        bench = open_and_wait(f"/faults/{name}")
         assert (bench.transport.lost, bench.transport.aborted) == (True, aborts)
         assert b"\x88" not in bench.sent
 
@@ -188,13 +161,49 @@ class WireTests:
         assert found == [[Frame(10, b"42")], [], [Frame(10, b"wrong42")], []]
 
     def test_never_answers_a_close_frame(self):
-        bench = after("/faults/no-close", "hello")
+        bench = open_and_wait("/faults/no-close", "hello")
         bench.client.send_close(1000)
         assert bench.wait(30).client.messages() == ["hello"]
         assert not bench.transport.lost
 
+    def test_answers_no_close_frame_once_it_writes_nothing(self):
+        bench = open_and_wait("/faults/no-write")
+        bench.client.send_close(1000)
+        assert bench.wait(30).sent == b""
+        assert not bench.transport.lost
+
+    @pytest.mark.parametrize("query", ["unfinished", "huge-length", "cut?then=wait"])
+    def test_ends_the_connection_after_a_close_frame_that_it_cannot_answer(self, query):
+        bench = open_and_wait(f"/faults/{query}")
+        bench.transport.written.clear()
+        bench.client.send_close(1000)
+        assert bench.wait().sent == b""
+        assert bench.transport.lost
+
+    @pytest.mark.parametrize("query", ["unfinished?delay=1s", "huge-length?delay=1s", "cut?then=wait&delay=1s"])
+    def test_sends_late_what_comes_before_the_silence(self, query):
+        bench = Bench(f"/faults/{query}").wait(1)
+        assert bench.sent == b""
+        assert bench.wait().sent
+
+    def test_cuts_the_message_off_after_the_delayed_bytes(self):
+        bench = Bench("/faults/cut?sent=6&delay=1s").wait(1)
+        assert (bench.sent, bench.transport.lost) == (b"", False)
+        assert bench.wait().sent == b"\x81\x7e\x03\xe8xx"
+        assert bench.transport.lost
+
+    def test_answers_after_a_large_message_and_not_within_it(self):
+        bench = Bench("/faults/large?size=1MiB&wait=0&pong=right")
+        bench.transport.reading = False
+        bench.wait()
+        bench.client.send_text("hello")
+        bench.client.send_frame(9, b"42")
+        bench.transport.read_again()
+        frames = bench.wait(2).client.frames()
+        assert [(frame.opcode, len(frame.payload)) for frame in frames] == [(2, 1024**2), (1, 5), (10, 2)]
+
     def test_stops_reading(self):
-        bench = after("/faults/no-read", "hello")
+        bench = open_and_wait("/faults/no-read", "hello")
         assert bench.transport.paused
         assert bench.wait(60).transport.paused
 
@@ -205,12 +214,12 @@ class WireTests:
         assert paused == [True, True, True, False, False]
 
     def test_sends_a_message_that_cannot_be_inflated(self):
-        assert after("/faults/corrupt-deflate", headers=DEFLATE).sent == b"\xc1\x05" + b"\xff" * 5
+        assert open_and_wait("/faults/corrupt-deflate", headers=DEFLATE).sent == b"\xc1\x05" + b"\xff" * 5
 
     def test_sends_a_short_message_that_is_large_when_inflated(self):
         import zlib
 
-        (frame,) = after("/faults/bomb?inflated=1MiB", headers=DEFLATE).client.frames()
+        (frame,) = open_and_wait("/faults/bomb?inflated=1MiB", headers=DEFLATE).client.frames()
         assert (frame.rsv, len(frame.payload) < 4096) == (4, True)
         assert zlib.decompressobj(-15).decompress(frame.payload + b"\0\0\xff\xff") == b"x" * 1024**2
 
@@ -345,6 +354,11 @@ class LimitTests:
         bench.wait(31)
         assert bench.clock.getDelayedCalls() == []
 
+    @pytest.mark.parametrize("path", ["/faults/echo", "/chat"])
+    def test_the_server_sends_no_pings(self, path):
+        bench = Bench(path, endpoints={"/chat": make_fault("echo")}).wait(100, 100)
+        assert bench.client.frames() == []
+
     def test_names_the_option_in_the_close_reason(self):
         bench = Bench("/faults/echo", settings=Settings(faults=True, fault_timeout=20)).wait(20.1)
         assert bench.client.close_frame() == (1008, "a fault lasts 20s (server option --fault-timeout)")
@@ -455,8 +469,9 @@ class DescriptionTests:
     """The data for `/faults`."""
 
     def test_every_example_is_accepted(self):
-        for fault in describe()["faults"]:
-            for example in fault["examples"]:
+        about = describe()
+        for one in (*about["faults"], about["combining"]):
+            for example in one["examples"]:
                 assert b" 404 " not in Bench(example).head, example
                 assert not Bench(example).head.startswith(b"HTTP/1.1 400"), example
 
