@@ -107,9 +107,14 @@ def _write_page(about: dict[str, Any]) -> Iterator[str]:
         yield f'<section aria-labelledby="{name}">\n<h2 id="{name}">{_TITLES[name]}</h2>\n'
         yield from map(_write_fault, faults)
         yield "</section>\n"
-    combining = about["combining"]
     yield '<section aria-labelledby="combining">\n<h2 id="combining">Combinations</h2>\n<article>\n'
-    yield f"<p>{escape(combining['description'])}</p>\n{_write_examples(combining['examples'])}</article>\n</section>\n"
+    yield (
+        "<p>A parameter with the name of a fault adds that fault; its value is that of the fault's first parameter. "
+        "The other parameters of a fault are written with its name and a dot, or without them if only one of the "
+        "faults has a parameter of that name. At most one fault can end the connection, and none can be combined with "
+        "one that takes the place of the 101 response.</p>\n"
+    )
+    yield f"{_write_examples(about['combinations'])}</article>\n</section>\n"
     yield '<section aria-labelledby="common">\n<h2 id="common">Parameters of all faults</h2>\n'
     yield f"<article>\n{_write_parameters(about['common'])}</article>\n</section>\n</main>\n</body>\n</html>\n"
 

@@ -68,7 +68,8 @@ def flatten(parameters: Mapping[str, object]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in parameters.items():
         if isinstance(value, Mapping):
-            found |= {f"{name}.{key}": text for key, text in flatten(value).items()} or {name: ""}
+            inner = flatten(value)
+            found |= {f"{name}.{each}": inner[each] for each in inner} or {name: ""}
         elif value is not False:
             found[name] = "" if value is True else str(value)
     return found

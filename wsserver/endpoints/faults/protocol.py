@@ -3,7 +3,7 @@
 from collections import deque
 from functools import cached_property, partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.interfaces import IAddress
 
@@ -20,9 +20,6 @@ from wsserver.wire.linger import linger
 from wsserver.wire.protocol import ConnectionRequest, Denied
 
 __all__ = ["FaultProtocol"]
-
-FRAMES_PER_TURN: Final = 64
-"""Maximum number of received frames that the connection takes in one turn of the reactor."""
 
 
 class FaultProtocol(FaultSender):
@@ -117,13 +114,6 @@ class FaultProtocol(FaultSender):
             self.transport.abortConnection()
         else:
             super().failHandshake(reason, code, responseHeaders)
-
-    def _start_metering(self) -> None:
-        super()._start_metering()
-        self._metered = True
-
-    def _frames_allowed(self, size: int) -> int:
-        return min(super()._frames_allowed(size), FRAMES_PER_TURN)
 
     def _slow(self, data: bytes, budget: int) -> None:
         # After a response that is not 101, what the client sends is dropped.
