@@ -161,10 +161,10 @@ fault-clients: $(VENV)/installed system ## write the table of what real clients 
 compliance: $(VENV)/installed ## the whole Autobahn testsuite; ten minutes
 	$(BIN)/python tests/compliance/run.py --out $(REPORTS)/compliance
 
-# Four clients with the conformance cases, and with the fuzzing server of the Autobahn testsuite; about five minutes. Then
+# Five clients with the conformance cases, and with the fuzzing server of the Autobahn testsuite; about five minutes. Then
 # docs/reference/conformance.md must explain each disagreement.
 .PHONY: conformance-peers
-conformance-peers: $(VENV)/installed system ## four real clients with the conformance cases; five minutes
+conformance-peers: $(VENV)/installed system ## five real clients with the conformance cases; five minutes
 	$(BIN)/python tests/compliance/conformance_peers.py
 
 # Twenty faults and a million deliveries in a few minutes; docs/reference/chaos.md has the last result.

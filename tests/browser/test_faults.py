@@ -22,21 +22,25 @@ def server():
 
 
 @pytest.fixture(scope="module")
-def table(chromium, server):
+def table(chromium, firefox, server):
     """Play all scenarios with all clients; return the table of their reports."""
-    page = chromium.new_page()
-    page.goto(f"http://127.0.0.1:{server.port}/whoami")
-    found = write_table(play_all(page, server.port))
-    page.close()
+    pages = chromium.new_page(), firefox.open_page()
+    for page in pages:
+        page.goto(f"http://127.0.0.1:{server.port}/whoami")
+    found = write_table(play_all(*pages, server.port))
+    for page in pages:
+        page.close()
     if os.environ.get("FAULT_CLIENTS") == "write":
         before, _, rest = PAGE.read_text("utf-8").partition(START)
         after = rest.partition(END)[2]
-        PAGE.write_text(f"{before}{START}{found}\n{describe_versions(chromium.version)}{END}{after}", "utf-8")
+        PAGE.write_text(
+            f"{before}{START}{found}\n{describe_versions(chromium.version, firefox.version)}{END}{after}", "utf-8"
+        )
     return found
 
 
 class ClientTests:
-    """The clients: websockets, aiohttp, ws and Chromium."""
+    """The clients: websockets, aiohttp, ws, Chromium and Firefox."""
 
     def test_report_what_the_documentation_says(self, table):
         """If a new version of a client reports something else, `make fault-clients` writes the table again."""

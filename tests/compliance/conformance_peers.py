@@ -1,5 +1,5 @@
 """
-Run four clients with our conformance cases, and with Autobahn's fuzzing server; compare the verdicts.
+Run five clients with our conformance cases, and with Autobahn's fuzzing server; compare the verdicts.
 
     python tests/compliance/conformance_peers.py [--out DIR]
 

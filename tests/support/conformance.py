@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from urllib.parse import quote
 
+from firefox import FIREFOX
 from node import install_node_packages
 from paths import TESTS
 
@@ -19,7 +20,7 @@ ROOT_OF_CLIENTS = TESTS / "compliance" / "clients"
 RECORD = ROOT_OF_CLIENTS / "verdicts.json"
 """Name of a client -> its version, and its verdicts of our cases and of Autobahn's fuzzing server."""
 
-CLIENTS = ("websockets", "aiohttp", "ws", "chromium")
+CLIENTS = ("websockets", "aiohttp", "ws", "chromium", "firefox")
 """Names of the clients; they are also their names in the reports."""
 
 
@@ -40,16 +41,21 @@ def client_command(name: str, server: str, form: str = "own") -> list[str]:
 
 def client_versions() -> dict[str, str]:
     """Return the versions of the clients that are installed: name -> version."""
-    shown = subprocess.run([CHROMIUM, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
     package = install_node_packages() / "node_modules" / "ws" / "package.json"
-    found = re.search(r"[\d.]+", shown)
-    assert found is not None
     return {
         "websockets": version("websockets"),
         "aiohttp": version("aiohttp"),
         "ws": str(json.loads(package.read_text("utf-8"))["version"]),
-        "chromium": found[0],
+        "chromium": _read_version(CHROMIUM),
+        "firefox": _read_version(FIREFOX),
     }
+
+
+def _read_version(program: str) -> str:
+    shown = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
+    found = re.search(r"[\d.]+", shown)
+    assert found is not None
+    return found[0]
 
 
 def read_verdicts(port: int, agent: str) -> Mapping[str, str]:

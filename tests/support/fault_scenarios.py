@@ -9,10 +9,12 @@ seconds. Then it closes the connection with 1000. Its report is a text such as `
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any
 
+from firefox import FirefoxPage
 from node import PACKAGES, install_node_packages
 from paths import TESTS
 
@@ -24,7 +26,7 @@ __all__ = ["CLIENTS", "SCENARIOS", "describe_versions", "play_all", "write_table
 QUIET = 3.0
 """Seconds without an event after which a client closes the connection, or gives up a handshake."""
 
-CLIENTS = ("websockets", "aiohttp", "ws", "Chromium")
+CLIENTS = ("websockets", "aiohttp", "ws", "Chromium", "Firefox")
 
 QUERIES = {
     "echo": [
@@ -45,7 +47,7 @@ QUERIES = {
         "code=999&after=1",
         "code=1012&close.after=1&no-close=",
     ],
-    "push": ["count=3&rate=100", "count=3&rate=100&compression=on"],
+    "push": ["count=3&rate=100&after=1", "count=3&rate=100&compression=on&after=1"],
     "large": ["size=2MiB&after=1", "size=8MiB&after=1"],
     "ping": ["rate=100&count=3"],
     "pong": ["rate=100&count=3"],
@@ -90,12 +92,13 @@ def _make_scenarios() -> list[dict[str, object]]:
 SCENARIOS = _make_scenarios()
 
 
-def play_all(page: Any, port: int) -> dict[str, dict[str, str]]:
+def play_all(page: Any, firefox_page: FirefoxPage, port: int) -> dict[str, dict[str, str]]:
     """
     Play all scenarios with all clients at the same time.
 
     Args:
         page: a page of the server in Chromium.
+        firefox_page: a page of the server in Firefox.
         port: the server's port.
 
     Returns:
@@ -113,8 +116,10 @@ def play_all(page: Any, port: int) -> dict[str, dict[str, str]]:
             process.stdin.write(json.dumps(given))
             process.stdin.close()
             running.append(process)
-        script = (clients / "browser.js").read_text("utf-8")
-        reports = {"Chromium": page.evaluate(f"async given => {{ {script}\n return await playAll(given) }}", given)}
+        script = f"async given => {{ {(clients / 'browser.js').read_text('utf-8')}\n return await playAll(given) }}"
+        # Playwright works in this thread only.
+        firefox = stack.enter_context(ThreadPoolExecutor(1)).submit(firefox_page.evaluate, script, given)
+        reports = {"Chromium": page.evaluate(script, given), "Firefox": firefox.result()}
         for process in running:
             reports |= json.loads(process.stdout.read())
             assert process.wait(30) == 0
@@ -131,8 +136,9 @@ def write_table(reports: dict[str, dict[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def describe_versions(browser: str) -> str:
-    """Return the versions of the clients, as a sentence; given that of Chromium."""
+def describe_versions(chromium: str, firefox: str) -> str:
+    """Return the versions of the clients, as a sentence; given those of the browsers."""
     ws = next(one for one in PACKAGES if one.startswith("ws@")).removeprefix("ws@")
     python = ", ".join(f"{name} {version(name)}" for name in ("websockets", "aiohttp"))
-    return f"Last run with {python}, ws {ws} and Chromium {browser.partition('.')[0]}.\n"
+    browsers = f"Chromium {chromium.partition('.')[0]} and Firefox {firefox.partition('.')[0]}"
+    return f"Last run with {python}, ws {ws}, {browsers}.\n"

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from node import install_node_packages
-from waiting import wait_until
+from waiting import TIMEOUT, wait_until
 
 __all__ = ["FIREFOX", "Firefox", "FirefoxPage", "running_firefox"]
 
 FIREFOX = "/usr/bin/firefox-esr"
 DRIVER = Path(__file__).with_name("firefox_driver.mjs")
 DESKTOP = {"width": 1280, "height": 900}
-PREFERENCES = {"network.websocket.delay-failed-reconnects": False}
-"""Without this, Firefox delays a connection to a host after a failure, up to a minute after several."""
 
 
 class FirefoxError(Exception):
@@ -101,11 +99,12 @@ class FirefoxPage:
         script = "(s) => [...document.querySelectorAll(s)].map((one) => one.innerText).join('\\n')"
         return str(self.evaluate(script, selector))
 
-    def wait_for_text(self, selector: str, *texts: str) -> None:
+    def wait_for_text(self, selector: str, *texts: str, timeout: float = TIMEOUT) -> None:
         """Wait until the elements that a CSS selector selects show these texts."""
         wait_until(
             lambda: all(text in self.text(selector) for text in texts),
             lambda: f"{texts} in {selector}, which shows {self.text(selector)!r}",
+            timeout,
         )
 
     def complaints(self) -> list[str]:
@@ -128,7 +127,6 @@ def running_firefox(profile: Path) -> Iterator[Firefox]:
     options = {
         "executablePath": FIREFOX,
         "userDataDir": str(profile),
-        "extraPrefsFirefox": PREFERENCES,
         "protocolTimeout": 600_000,
     }
     command = ["node", str(DRIVER), str(install_node_packages()), json.dumps(options)]

@@ -46,7 +46,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def verdicts(server):
-    """Run all cases with the four clients at a time; return their verdicts."""
+    """Run all cases with all clients at a time; return their verdicts."""
     install_node_packages()
 
     def run(name):

@@ -5,7 +5,8 @@ const show = (open, code, messages) => {
   return open ? `open${count}${String(code) === '1000' ? '' : `; then ${code}`}` : `${code}${count}`
 }
 
-const play = (url, quiet) => new Promise(resolve => {
+// `patience` is the number of seconds for the handshake; `quiet` is that without a message.
+const play = (url, quiet, patience) => new Promise(resolve => {
   const socket = new WebSocket(url)
   socket.binaryType = 'arraybuffer'
   let messages = 0
@@ -21,7 +22,7 @@ const play = (url, quiet) => new Promise(resolve => {
     socket.close(1000)
     timer = setTimeout(() => { socket.onclose = null; resolve(show(open, 'closing', messages)) }, 1000)
   }
-  let timer = setTimeout(idle, quiet * 1000)
+  let timer = setTimeout(idle, patience * 1000)
   const restart = () => { clearTimeout(timer); timer = setTimeout(idle, quiet * 1000) }
   socket.onopen = () => { restart(); socket.send('hello') }
   socket.onmessage = () => { messages += 1; restart() }
@@ -33,9 +34,13 @@ const playAll = async given => {
   const url = one => `ws://127.0.0.1:${given.port}${one.target}`
   const waiting = given.scenarios.filter(one => !one.alone)
   const work = async () => {
-    for (let one = waiting.shift(); one; one = waiting.shift()) reports[one.target] = await play(url(one), given.quiet)
+    for (let one = waiting.shift(); one; one = waiting.shift()) {
+      reports[one.target] = await play(url(one), given.quiet, 3 * given.quiet)
+    }
   }
   await Promise.all(Array.from({ length: 12 }, work))
-  for (const one of given.scenarios.filter(one => one.alone)) reports[one.target] = await play(url(one), given.quiet)
+  for (const one of given.scenarios.filter(one => one.alone)) {
+    reports[one.target] = await play(url(one), given.quiet, given.quiet)
+  }
   return reports
 }
