@@ -3,7 +3,7 @@
  */
 
 import { byId, element } from './dom.js';
-import { onLanguage, t } from './i18n.js';
+import { onLanguage, say, t } from './i18n.js';
 
 /** @typedef {import('./server.js').Server} Server */
 
@@ -13,12 +13,14 @@ export function offerCommands(send) {
   let isOpen = false;
   /** @param {Server} server */
   const offer = (server) => {
-    group.replaceChildren(...server.commands.map(({ name, help }) => {
-      const button = element('button', { type: 'button', title: help, disabled: !isOpen }, name);
+    const buttons = server.commands.map(({ name, help }) => {
+      const button = /** @type {HTMLButtonElement} */ (element('button', { type: 'button', disabled: !isOpen }, name));
       button.addEventListener('click', () => send(name));
-      return button;
-    }));
+      return { button, help };
+    });
+    group.replaceChildren(...buttons.map(({ button }) => button));
     const note = () => {
+      for (const { button, help } of buttons) button.title = say(help);
       byId('commands-note').textContent = server.problem ? t('noCommands', { problem: server.problem }) : t('commandsHint');
     };
     onLanguage(note);

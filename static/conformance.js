@@ -1,21 +1,41 @@
-// Runs the server's conformance cases with the WebSocket of this browser, and shows the verdicts.
+/**
+ * Runs the server's conformance cases with the WebSocket of this browser, and shows the verdicts.
+ */
 
-const byId = (id) => document.getElementById(id);
+import { byId, element } from './dom.js';
+import { onLanguage, say } from './i18n.js';
 
 /** Milliseconds after which a case is given up. The server ends one after a minute at the latest. */
 const CASE_TIMEOUT = 65_000;
+const BROWSERS = [['Edg', 'Edge'], ['Firefox', 'Firefox'], ['Chrome', 'Chrome'], ['Version', 'Safari']];
+/** @type {Record<string, string>} */
+const WORDS = { pass: 'passed', informational: 'informational', fail: 'failed', missing: 'not run' };
 
-/** Returns a name for the report, such as "Chrome 140". */
+/** @typedef {{case: string, verdict: string | null, tested: boolean, reason: string | null}} Row */
+/** @typedef {{counts: Record<string, number>, cases: Row[]}} Report */
+
+/** @type {HTMLInputElement} */ const agentField = byId('agent');
+/** @type {HTMLProgressElement} */ const progress = byId('progress');
+/** @type {Report | null} */
+let report = null;
+let status = '';
+
+/** @returns {string} A name for the report, such as "Chrome 140". */
 function nameBrowser() {
-  const known = [['Edg', 'Edge'], ['Firefox', 'Firefox'], ['Chrome', 'Chrome'], ['Version', 'Safari']];
-  for (const [token, name] of known) {
+  for (const [token, name] of BROWSERS) {
     const version = new RegExp(`${token}/(\\d+)`).exec(navigator.userAgent);
     if (version) return `${name} ${version[1]}`;
   }
   return 'Browser';
 }
 
-/** Connects to a case, and sends back every message until the connection is closed. */
+/**
+ * Connect to a case, and send back every message until the connection is closed.
+ *
+ * @param {number} number
+ * @param {string} agent
+ * @returns {Promise<void>}
+ */
 function runCase(number, agent) {
   return new Promise((resolve) => {
     const url = new URL(`case/${number}?agent=${encodeURIComponent(agent)}`, location.href);
@@ -31,67 +51,70 @@ function runCase(number, agent) {
   });
 }
 
-/** Returns a JSON document of the server. */
+/** @param {string} path @returns {Promise<any>} A JSON document of the server. */
 async function load(path) {
   const response = await fetch(path, { headers: { Accept: 'application/json' } });
   if (!response.ok) throw new Error((await response.text()).trim());
   return response.json();
 }
 
-function cell(text, className) {
-  const td = document.createElement('td');
-  const span = document.createElement(className ? 'span' : 'bdi');
-  if (className) span.className = className;
-  span.textContent = text;
-  td.append(span);
-  return td;
+/** @param {string} text In English. */
+function tell(text) {
+  status = text;
+  byId('status').textContent = say(text);
 }
 
-function show(report, address) {
-  const counts = Object.entries(report.counts);
-  byId('summary').replaceChildren(...counts.flatMap(([verdict, count]) => {
-    const span = document.createElement('span');
-    span.className = `verdict ${verdict}`;
-    span.textContent = `${count} ${verdict}`;
-    return [span, ' '];
-  }));
-  const rows = report.cases.filter((one) => one.verdict !== 'pass').map((one) => {
-    const row = document.createElement('tr');
-    const verdict = one.verdict ?? 'missing';
-    const word = one.verdict === null ? 'not run' : one.tested ? one.verdict : 'not tested';
-    row.append(cell(one.case), cell(word, `verdict ${verdict}`), cell(one.reason ?? ''));
-    return row;
-  });
+/** @param {string} kind @param {string} text */
+const verdict = (kind, text) => element('span', { className: `verdict ${kind}` }, say(text));
+
+/** @param {Row} one */
+function makeRow({ case: name, verdict: kind, tested, reason }) {
+  const word = kind === null || tested ? WORDS[kind ?? 'missing'] : 'not tested';
+  return element('tr', {},
+    element('td', {}, element('code', {}, name)),
+    element('td', {}, verdict(kind ?? 'missing', word)),
+    element('td', {}, element('bdi', {}, reason ?? '')));
+}
+
+/** Show the report in the present language. */
+function show() {
+  byId('status').textContent = say(status);
+  if (!report) return;
+  byId('summary').replaceChildren(
+    ...Object.entries(report.counts).map(([kind, count]) => verdict(kind, `${count} ${WORDS[kind]}`)));
+  const rows = report.cases.filter((one) => one.verdict !== 'pass').map(makeRow);
   byId('rows').replaceChildren(...rows);
   byId('table').hidden = rows.length === 0;
-  byId('report').href = address;
   byId('summary').hidden = byId('link').hidden = false;
 }
 
 async function run() {
-  const agent = byId('agent').value.trim() || nameBrowser();
-  const progress = byId('progress');
+  const agent = agentField.value.trim() || nameBrowser();
   const { count } = await load('case/count?format=json');
   progress.max = count;
   progress.hidden = false;
   for (let number = 1; number <= count; number += 1) {
-    byId('status').textContent = `Case ${number} of ${count}`;
+    tell(`Case ${number} of ${count}`);
     await runCase(number, agent);
     progress.value = number;
   }
   const address = `case/report?agent=${encodeURIComponent(agent)}`;
-  show(await load(`${address}&format=json`), address);
-  byId('status').textContent = 'All cases have been run.';
+  report = await load(`${address}&format=json`);
+  /** @type {HTMLAnchorElement} */ (byId('report')).href = address;
+  tell('All cases have been run.');
+  show();
 }
 
-byId('agent').value = nameBrowser();
+agentField.value = nameBrowser();
+onLanguage(show);
 byId('form').addEventListener('submit', async (event) => {
   event.preventDefault();
-  byId('run').disabled = true;
+  /** @type {HTMLButtonElement} */ const button = byId('run');
+  button.disabled = true;
   try {
     await run();
   } catch (error) {
-    byId('status').textContent = error.message;
+    tell(error instanceof Error ? error.message : String(error));
   }
-  byId('run').disabled = false;
+  button.disabled = false;
 });

@@ -4,11 +4,6 @@
 const plural = (count, noun) => (count === 1 ? noun : `${noun}s`);
 
 export default {
-  languageName: 'English',
-  'theme.auto': 'Theme: as the system',
-  'theme.light': 'Theme: light',
-  'theme.dark': 'Theme: dark',
-
   connection: 'Connection',
   connectionState: 'Connection:',
   'state.CONNECTING': 'Connecting',
@@ -169,7 +164,7 @@ export default {
   fault: 'Fault',
   moreParameters: 'Parameters of all faults',
   connectToFault: 'Connect to it',
-  rightClient: 'A right client: {text}',
+  rightClient: 'Expected: {text}',
   code: 'Code',
   codeLanguage: 'Language of the code',
   plots: 'Plots',

@@ -1,26 +1,35 @@
 /**
- * The page in the reader's language.
+ * The pages in the reader's language: English, which is always there, and others, which load when they are chosen.
  *
- * Texts stand in one table per language (en.js, zh.js). A value is a string with {name} placeholders, or a function of
- * the parameters where a language needs grammar.
+ * A page's own texts have names, and stand in one table per language, such as en.js and zh.js. A value is a string with
+ * {name} placeholders, or a function of the parameters where a language needs grammar. Texts that the server writes have
+ * no names: a table translates the English sentence, in which # stands for a number.
  */
 
-import en from './en.js';
-import zh from './zh.js';
 import { recall, remember } from './preferences.js';
 
-/** @type {Record<string, Record<string, any>>} */
-const TABLES = { en, zh };
-const ATTRIBUTES = { t: 'textContent', tLabel: 'ariaLabel', tTitle: 'title', tPlaceholder: 'placeholder' };
+/** @typedef {Record<string, any>} Table */
+/** @typedef {{en?: Table, zh: () => Promise<Table>}} Texts */
 
+/** @type {Record<string, string>} Each language in its own words. */
+const NAMES = { en: 'English', zh: '中文' };
+const ATTRIBUTES = { t: 'textContent', tLabel: 'ariaLabel', tTitle: 'title', tPlaceholder: 'placeholder' };
+const NUMBER = /\d+(?:\.\d+)*/g;
+
+/** @type {Texts[]} */
+const sources = [];
 /** @type {(() => void)[]} */
 const listeners = [];
-let current = TABLES[recall('language', '')] ? recall('language', '') : preferred();
+/** @type {Table} */
+const english = {};
+/** @type {Table} */
+let chosen = {};
+let current = NAMES[recall('language', '')] ? recall('language', '') : preferred();
 
-/** @returns {string} The first of the browser's languages that the page speaks. */
+/** @returns {string} The first of the browser's languages that the pages speak. */
 function preferred() {
   const spoken = navigator.languages.map((tag) => tag.toLowerCase().split('-')[0]);
-  return spoken.find((language) => TABLES[language]) ?? 'en';
+  return spoken.find((language) => NAMES[language]) ?? 'en';
 }
 
 /** @returns {string} */
@@ -32,13 +41,21 @@ export const language = () => current;
  * @returns {string} The key itself if no table has it.
  */
 export function t(key, values = {}) {
-  const text = TABLES[current][key] ?? en[key] ?? key;
+  const text = chosen[key] ?? english[key] ?? key;
   if (typeof text === 'function') return text(values);
   return text.replace(/\{(\w+)\}/g, (/** @type {string} */ whole, /** @type {string} */ name) => values[name] ?? whole);
 }
 
 /** @param {string} key @returns {boolean} Whether the current language has this text. */
-export const isTranslated = (key) => key in TABLES[current];
+export const isTranslated = (key) => key in chosen;
+
+/** @param {string} text What the server wrote, in English. @returns {string} The same if there is no translation. */
+export function say(text) {
+  if (text in chosen) return chosen[text];
+  const numbers = text.match(NUMBER) ?? [];
+  const sentence = chosen[text.replace(NUMBER, '#')];
+  return sentence ? sentence.replace(/#/g, () => numbers.shift() ?? '') : text;
+}
 
 /** @param {number} value @returns {string} */
 export const number = (value) => value.toLocaleString(current);
@@ -46,18 +63,38 @@ export const number = (value) => value.toLocaleString(current);
 /** @param {() => void} listener Called by applyLanguage(). */
 export const onLanguage = (listener) => listeners.push(listener);
 
+/** @param {Texts[]} texts More texts, which are there when the promise is. */
+export async function speak(...texts) {
+  sources.push(...texts);
+  for (const { en } of texts) Object.assign(english, en);
+  if (current !== 'en') await read();
+}
+
+/** @param {string} file A table in JSON, next to this module. @returns {() => Promise<Table>} */
+export const readTable = (file) => async () => (await fetch(new URL(file, import.meta.url))).json();
+
+/** Load the tables of the current language. Without them, for example because the server has stopped, it is English. */
+async function read() {
+  const wanted = current;
+  const load = async (/** @type {Texts} */ texts) => (wanted === 'en' ? texts.en : texts.zh());
+  const found = await Promise.allSettled(sources.map(load));
+  const tables = found.map((one) => (one.status === 'fulfilled' ? one.value : {}));
+  if (wanted === current) chosen = Object.assign({}, ...tables);
+}
+
 /** @param {HTMLElement} button Goes through the languages; shows the name of the next one. */
 export function offerLanguages(button) {
-  const names = Object.keys(TABLES);
+  const names = Object.keys(NAMES);
   const next = () => names[(names.indexOf(current) + 1) % names.length];
-  button.addEventListener('click', () => {
+  button.addEventListener('click', async () => {
     current = next();
     remember('language', current);
+    await read();
     applyLanguage();
   });
   onLanguage(() => {
     button.lang = next();
-    button.textContent = TABLES[next()].languageName;
+    button.textContent = NAMES[next()];
   });
 }
 

@@ -14,8 +14,9 @@ import { Composer } from './composer.js';
 import { offerUrls, startForm } from './connectform.js';
 import { Detail } from './detail.js';
 import { byId } from './dom.js';
+import en from './en.js';
 import { Faults } from './faults.js';
-import { applyLanguage, offerLanguages, t } from './i18n.js';
+import { applyLanguage, offerLanguages, readTable, speak, t } from './i18n.js';
 import { MessageList } from './list.js';
 import { Messages } from './messages.js';
 import { Plots } from './plots.js';
@@ -36,6 +37,8 @@ import { describeControl, wireView } from './wireview.js';
 
 const BUFFER_POLL_MS = 100;
 const FINE_POINTER = matchMedia('(pointer: fine)');
+
+await speak({ en, zh: async () => (await import('./zh.js')).default }, { zh: readTable('zh-server.json') });
 
 let server = UNKNOWN_SERVER;
 

@@ -3,11 +3,22 @@
  */
 
 import { byId } from './dom.js';
-import { onLanguage, t } from './i18n.js';
+import { language, onLanguage } from './i18n.js';
 import { recall, remember } from './preferences.js';
 
 const CHOICES = ['auto', 'light', 'dark'];
+/** @type {Record<string, Record<string, string>>} */
+const TITLES = {
+  en: { auto: "Theme: the system's", light: 'Theme: light', dark: 'Theme: dark' },
+  zh: { auto: '主题：跟随系统', light: '主题：浅色', dark: '主题：深色' },
+};
 const SIGNS = { auto: '◐', light: '☀', dark: '☾' };
+
+/** @param {() => void} listener Called when the colours have changed. */
+export function onTheme(listener) {
+  addEventListener('themechange', listener);
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', listener);
+}
 
 /** Let the button go through the themes. */
 export function offerThemes() {
@@ -17,7 +28,8 @@ export function offerThemes() {
     if (chosen === 'auto') delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = chosen;
     button.textContent = SIGNS[/** @type {keyof typeof SIGNS} */ (chosen)];
-    button.title = button.ariaLabel = t(`theme.${chosen}`);
+    dispatchEvent(new Event('themechange'));
+    button.title = button.ariaLabel = TITLES[language()][chosen];
   };
   button.addEventListener('click', () => {
     chosen = CHOICES[(CHOICES.indexOf(chosen) + 1) % CHOICES.length];

@@ -1,11 +1,6 @@
 /** 页面的中文文本。 */
 
 export default {
-  languageName: '中文',
-  'theme.auto': '主题：跟随系统',
-  'theme.light': '主题：浅色',
-  'theme.dark': '主题：深色',
-
   connection: '连接',
   connectionState: '连接状态：',
   'state.CONNECTING': '连接中',
@@ -181,7 +176,7 @@ export default {
   fault: '故障',
   moreParameters: '所有故障的通用参数',
   connectToFault: '连接到此故障',
-  rightClient: '正确的客户端：{text}',
+  rightClient: '预期：{text}',
   code: '代码',
   codeLanguage: '代码语言',
   plots: '图表',

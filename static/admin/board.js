@@ -4,7 +4,7 @@ import { byId, element } from './dom.js';
 import { bytes, count, duration, milliseconds, percent, rate } from './format.js';
 import { Plot } from './plot.js';
 import { redisOf } from './views.js';
-import { t } from './words.js';
+import { t } from '../i18n.js';
 
 /** @typedef {import('./samples.js').Samples} Samples */
 

@@ -1,7 +1,7 @@
 /** The dialog that asks before anything is changed. */
 
 import { byId, element, foreign } from './dom.js';
-import { t } from './words.js';
+import { t } from '../i18n.js';
 
 const dialog = /** @type {HTMLDialogElement} */ (byId('confirm'));
 const proceed = /** @type {HTMLButtonElement} */ (byId('proceed'));

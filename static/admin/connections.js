@@ -5,7 +5,7 @@ import { element, foreign } from './dom.js';
 import { duration } from './format.js';
 import { PAGE_SIZE } from './frame.js';
 import { showTable } from './table.js';
-import { t } from './words.js';
+import { t } from '../i18n.js';
 
 /** @typedef {import('./api.js').API} API */
 /** @typedef {{client: string, user: string, transport: string, protocol: string, address: string, connected: number,

@@ -1,6 +1,6 @@
 /** Numbers, sizes and times as people read them. */
 
-import { language, t } from './words.js';
+import { language, t } from '../i18n.js';
 
 /** @param {number} value */
 export const count = (value) => Math.round(value).toLocaleString(language());

@@ -7,7 +7,7 @@
 import { byId, element, foreign, say } from './dom.js';
 import { count } from './format.js';
 import { hasSelection } from './table.js';
-import { t } from './words.js';
+import { t } from '../i18n.js';
 
 export const PAGE_SIZE = 50;
 const REFRESH_MS = 5000;

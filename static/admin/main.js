@@ -4,19 +4,23 @@
  * Rule 1: decides what is shown; the other modules show it.
  */
 
+import { applyLanguage, offerLanguages, onLanguage, speak, t } from '../i18n.js';
+import { offerThemes } from '../theme.js';
 import { API, findAccess, findNotReady, Problem } from './api.js';
 import { showBoard } from './board.js';
 import { isAsking, stopAsking } from './confirm.js';
 import { connectionsView } from './connections.js';
 import { byId, element, say } from './dom.js';
+import en from './en.js';
 import { count } from './format.js';
 import { Frame } from './frame.js';
 import { keepKey, recallKey } from './key.js';
 import { Samples } from './samples.js';
 import { channelsView, limitsView, processesView, refusalsView } from './views.js';
-import { switchLanguage, t, translate } from './words.js';
 
 const POLL_MS = 2000;
+
+await speak({ en, zh: async () => (await import('./zh.js')).default });
 
 let samples = new Samples();
 let frame = new Frame(samples, (error) => fail(error));
@@ -65,10 +69,7 @@ function showTabs() {
 
 /** Show what is known, in the present language. */
 function show() {
-  translate();
   const isOpen = api !== null && !obstacle;
-  byId('language').textContent = t('otherLanguage');
-  byId('language').lang = t('otherLanguage') === 'English' ? 'en' : 'zh-CN';
   byId('sign-out').hidden = !isOpen || !needsKey;
   byId('gate').hidden = isOpen;
   byId('board').hidden = !isOpen;
@@ -193,9 +194,10 @@ byId('key-form').addEventListener('submit', async (event) => {
 });
 byId('sign-out').addEventListener('click', () => leave());
 byId('again').addEventListener('click', start);
-byId('language').addEventListener('click', () => { switchLanguage(); show(); frame.label(); });
 addEventListener('hashchange', () => { if (frame.view) openView(); });
 
-translate();
-show();
+offerThemes();
+offerLanguages(byId('language'));
+onLanguage(() => { show(); frame.label(); });
+applyLanguage();
 start();

@@ -1,26 +1,16 @@
-/** A plot of the last minutes: one or two curves over a common scale. */
+/** A plot of the last minutes: one or two curves over a common scale, with the values at the pointer. */
 
+import { t } from '../i18n.js';
+import { drawCurves, keepDrawn } from '../plot.js';
 import { element } from './dom.js';
 import { duration } from './format.js';
 import { WINDOW_MS } from './samples.js';
-import { t } from './words.js';
 
-/** @typedef {{name: string, label?: string}} Curve */
+/** @typedef {{name: string, label?: 'in' | 'out'}} Curve */
 
-const [WIDTH, HEIGHT] = [300, 76];
 /** The plot begins with this time, and grows up to WINDOW_MS. */
 const SHORTEST_MS = 60_000;
-const NAMESPACE = 'http://www.w3.org/2000/svg';
-
-/**
- * @param {string} tag
- * @param {Record<string, string | number>} attributes
- */
-function shape(tag, attributes) {
-  const made = document.createElementNS(NAMESPACE, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
-  return made;
-}
+const COLORS = { in: '--received', out: '--sent' };
 
 /** A card with the plot, its title and the present values. */
 export class Plot {
@@ -39,15 +29,16 @@ export class Plot {
     this.heading = element('h2', {});
     this.values = element('p', { className: 'values' });
     this.scale = element('span', { className: 'scale', aria: { hidden: true } });
-    this.picture = shape('svg', { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: 'none', role: 'img' });
+    this.picture = /** @type {HTMLCanvasElement} */ (element('canvas', { role: 'img' }));
     this.ago = element('span');
     this.now = element('span');
     this.card = element('article', { className: 'plot' },
       element('div', { className: 'plot-head' }, this.heading, this.values),
       element('div', { className: 'plot-area' }, this.picture, this.scale),
       element('div', { className: 'plot-foot', aria: { hidden: true } }, this.ago, this.now));
-    this.picture.addEventListener('pointermove', (event) => this.point(/** @type {PointerEvent} */ (event)));
+    this.picture.addEventListener('pointermove', (event) => this.point(event));
     this.picture.addEventListener('pointerleave', () => { this.pointed = null; this.show(this.points, this.end); });
+    keepDrawn(this.picture, () => this.points.length && this.show(this.points, this.end));
   }
 
   /** @param {PointerEvent} event */
@@ -71,16 +62,16 @@ export class Plot {
     const shown = points.find(({ at }) => at === this.pointed) ?? points.at(-1);
     const texts = this.curves.map(({ name, label }) => {
       const value = shown?.values[name] ?? null;
-      return { label: label ? t(label) : '', text: value === null ? '–' : this.format(value) };
+      return { label, word: label ? t(label) : '', text: value === null ? '–' : this.format(value) };
     });
     this.heading.textContent = title;
     this.scale.textContent = this.format(top);
     this.ago.textContent = t('ago', { time: duration(this.span / 1000) });
     this.now.textContent = this.pointed === null || !shown ? t('now') : `−${Math.round((end - shown.at) / 1000)} s`;
-    this.values.replaceChildren(...texts.map(({ label, text }, index) => element('span', { className: `value curve-${index}` },
-      ...(label ? [element('span', { className: 'dot', aria: { hidden: true } }), element('span', { className: 'quiet', textContent: label })] : []),
+    this.values.replaceChildren(...texts.map(({ label, word, text }) => element('span', { className: 'value' },
+      ...(label ? [element('span', { className: `dot ${label}`, aria: { hidden: true } }), element('span', { className: 'quiet', textContent: word })] : []),
       element('strong', { textContent: text }))));
-    this.picture.setAttribute('aria-label', `${title}: ${texts.map(({ label, text }) => `${label} ${text}`.trim()).join(', ')}`);
+    this.picture.ariaLabel = `${title}: ${texts.map(({ word, text }) => `${word} ${text}`.trim()).join(', ')}`;
     this.draw(top, shown);
   }
 
@@ -89,42 +80,13 @@ export class Plot {
    * @param {{at: number} | undefined} shown
    */
   draw(top, shown) {
-    /** @param {number} at */
-    const x = (at) => WIDTH * (1 - (this.end - at) / this.span);
-    /** @param {number} value */
-    const y = (value) => HEIGHT - 1 - (HEIGHT - 4) * (value / top);
-    const lines = [0, 0.5, 1].map((part) => shape('line', { class: 'grid', x1: 0, x2: WIDTH, y1: y(top * part), y2: y(top * part) }));
-    const curves = this.curves.flatMap(({ name }, index) => runs(this.points, name).flatMap((run) => {
-      const path = run.map(({ at, value }) => `${x(at).toFixed(1)} ${y(value).toFixed(1)}`).join('L');
-      const [from, to] = [x(run[0].at).toFixed(1), x(run[run.length - 1].at).toFixed(1)];
-      return [
-        shape('path', { class: `area curve-${index}`, d: `M${from} ${HEIGHT}L${path}L${to} ${HEIGHT}Z` }),
-        // A run of one sample is a dot: a line of no length with round ends.
-        shape('path', { class: `line curve-${index}`, d: `M${path}${run.length === 1 ? 'h0' : ''}`, 'vector-effect': 'non-scaling-stroke' }),
-      ];
-    }));
-    const marker = this.pointed !== null && shown
-      ? [shape('line', { class: 'marker', x1: x(shown.at), x2: x(shown.at), y1: 0, y2: HEIGHT, 'vector-effect': 'non-scaling-stroke' })]
-      : [];
-    this.picture.replaceChildren(...lines, ...curves, ...marker);
+    const x = (/** @type {number} */ at) => 1 - (this.end - at) / this.span;
+    drawCurves(this.picture, this.curves.map(({ name, label }) => ({
+      color: label ? COLORS[label] : '--accent',
+      fill: true,
+      points: this.points.map(({ at, values }) => [x(at), (values[name] ?? NaN) / top]),
+    })), { grid: [0, 0.5, 1], marker: this.pointed === null || !shown ? undefined : x(shown.at) });
   }
-}
-
-/**
- * The values of a curve, cut where there are none.
- *
- * @param {{at: number, values: import('./samples.js').Sample}[]} points
- * @param {string} name
- */
-function runs(points, name) {
-  /** @type {{at: number, value: number}[][]} */
-  const found = [[]];
-  for (const { at, values } of points) {
-    const value = values[name];
-    if (value === null || value === undefined) found.push([]);
-    else found[found.length - 1].push({ at, value });
-  }
-  return found.filter((run) => run.length);
 }
 
 /** @param {number} value @returns {number} The next of 1, 2, 5, 10, 20, 50 … */

@@ -1,7 +1,7 @@
 /** A table that is shown again every few seconds without losing the focus. On a phone, CSS makes its rows cards. */
 
 import { element } from './dom.js';
-import { t } from './words.js';
+import { t } from '../i18n.js';
 
 /**
  * @template Row

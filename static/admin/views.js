@@ -4,7 +4,7 @@ import { element, foreign } from './dom.js';
 import { bytes, count, duration, milliseconds, percent, rate, time } from './format.js';
 import { slice } from './frame.js';
 import { showTable } from './table.js';
-import { t } from './words.js';
+import { t } from '../i18n.js';
 
 const MAX_CHANNELS = 10_000;
 

@@ -16,6 +16,7 @@ from wsserver.endpoints.cases.script import Case
 from wsserver.text import quote
 from wsserver.web.case_paths import Answer, handle_get
 from wsserver.web.centrifuge_http import Handler
+from wsserver.web.documents import document_response, link, say, table
 from wsserver.web.responses import Response, refusal_response, write_lines
 from wsserver.wire.http11 import Refusal, Request
 
@@ -45,13 +46,15 @@ class _Pages:
         if _wanted(request) == "json":
             cases = [{"number": number, "topic": case.topic, **describe_case(case)} for number, case in numbered]
             return _json({"count": len(cases), "cases": cases, "agents": list(self._bench.reports.agents)})
-        rows = [[_link(f"/case/{case.id}", str(number)), *_case_cells(case)] for number, case in numbered]
+        rows = [[_case_link(str(number), case), *_case_cells(case)] for number, case in numbered]
         about = (
-            f"<p>{len(rows)} cases. A client that echoes every message connects to <code>/case/1?agent=NAME</code>, "
-            "<code>/case/2?agent=NAME</code> and so on; "
-            f"{_link('/conformance.html', 'run them in this browser')}.</p>{_reports(self._bench.reports.agents)}"
+            say(f"{len(rows)} cases. A client that echoes every message connects to these paths in turn:", "p")
+            + "<p><code>/case/1?agent=NAME</code>, <code>/case/2?agent=NAME</code>, …</p>\n"
+            f"<p>{link('conformance.html', 'Run them in this browser')}</p>\n"
+            + _reports(request, self._bench.reports.agents)
+            + say("Cases", "h2")
         )
-        return _page("Conformance cases", about + _table(("Number", *_CASE_HEADS), rows))
+        return _page(request, "Conformance cases", about + table(("Number", *_CASE_HEADS), rows))
 
     def count(self, request: Request) -> Response:
         count = len(self._bench.cases)
@@ -62,7 +65,7 @@ class _Pages:
             if _wanted(request) == "json":
                 return _json({"number": number, "topic": case.topic, **describe_case(case)})
             rows = [[str(number), *_case_cells(case)]]
-            return _page(f"Case {case.id}", _table(("Number", *_CASE_HEADS), rows))
+            return _page(request, "Conformance case", table(("Number", *_CASE_HEADS), rows), about=case.id)
 
         return answer
 
@@ -72,7 +75,7 @@ class _Pages:
             reports = self._bench.reports.agents
             if _wanted(request) == "json":
                 return _json({"agents": [_summarize(one) for one in reversed(list(reports.values()))]})
-            return _page("Conformance reports", _reports(reports))
+            return _page(request, "Conformance reports", _reports(request, reports))
         report = self._bench.reports.find(clean_agent(agent))
         if report is None:
             reason = f"no report for the agent {quote(agent)}: expected the name of one that has run a case"
@@ -82,7 +85,7 @@ class _Pages:
             return _respond(write_junit(report, self._bench.cases), "application/xml; charset=utf-8")
         if wanted == "json":
             return _json(report.describe(self._bench.cases))
-        return _page(f"Conformance of {report.agent}", _report_body(report, self._bench.cases))
+        return _page(request, "Conformance report", _report_body(report, self._bench.cases), about=report.agent)
 
 
 # Formats.
@@ -109,42 +112,28 @@ def _text(text: str) -> Response:
     return _respond(text.encode(), "text/plain; charset=utf-8")
 
 
-# HTML: every value is escaped.
+# HTML: `say`, `link` and `table` escape what they are given; the rest is escaped here.
 
+_WORDS = {Verdict.PASS: "passed", Verdict.INFORMATIONAL: "informational", Verdict.FAIL: "failed"}
+_FORMATS = {"json": "JSON", "junit": "JUnit XML"}
 _CASE_HEADS = ("Case", "Title", "Section", "The client must")
 
 
-def _page(title: str, body: str) -> Response:
-    page = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n"
-        '<link rel="icon" href="/favicon.svg" type="image/svg+xml">\n'
-        '<link rel="stylesheet" href="/style.css">\n<link rel="stylesheet" href="/conformance.css">\n'
-        f'</head>\n<body class="conformance">\n<header><h1>{escape(title)}</h1></header>\n<main>\n{body}\n</main>\n'
-        "</body>\n</html>\n"
-    )
-    return _respond(page.encode("utf-8", "replace"), "text/html; charset=utf-8")
+def _page(request: Request, title: str, main: str, *, about: str = "") -> Response:
+    return document_response(request.raw_path, "zh-cases.json", title, main, about=about)
 
 
-def _table(heads: tuple[str, ...], rows: list[list[str]]) -> str:
-    """Return a table of cells that are HTML already."""
-    head = "".join(f'<th scope="col">{escape(one)}</th>' for one in heads)
-    body = "\n".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-
-
-def _link(path: str, text: str) -> str:
-    return f'<a href="{escape(path)}">{escape(text)}</a>'
+def _case_link(text: str, case: Case) -> str:
+    return f'<a href="case/{escape(case.id)}">{escape(text)}</a>'
 
 
 def _case_cells(case: Case) -> list[str]:
-    return [f"<code>{escape(case.id)}</code>", escape(case.title), escape(case.reference), escape(case.demand)]
+    return [f"<code>{escape(case.id)}</code>", say(case.title), _whole(case.reference), say(case.demand)]
 
 
-def _report_link(agent: str) -> str:
-    return _link(f"/case/report?agent={percent_encode(agent, safe='')}", agent)
+def _whole(text: str) -> str:
+    """Return an element with a text that stays in one line."""
+    return say(text, 'span class="whole"')
 
 
 def _summarize(report: Report) -> dict[str, Any]:
@@ -152,30 +141,36 @@ def _summarize(report: Report) -> dict[str, Any]:
     return {"agent": report.agent, "counts": counts}
 
 
-def _reports(reports: Mapping[str, Report]) -> str:
+def _reports(request: Request, reports: Mapping[str, Report]) -> str:
     if not reports:
-        return "<p>No client has run a case yet.</p>"
+        return say("No client has run a case yet.", "p")
+    here = "" if request.raw_path == "/case/report" else "case/"
     rows = [
-        [_report_link(one.agent), *(str(count) for count in one.count().values())]
+        [
+            f'<a href="{here}report?agent={percent_encode(one.agent, safe="")}"><bdi>{escape(one.agent)}</bdi></a>',
+            _counts(one),
+        ]
         for one in reversed(list(reports.values()))
     ]
-    note = f"<p>The last {MAX_AGENTS} clients, the latest first.</p>"
-    return note + _table(("Client", "Pass", "Informational", "Fail"), rows)
+    return say(f"The last {MAX_AGENTS} clients, the latest first:", "p") + table(("Client", "Verdicts"), rows)
+
+
+def _counts(report: Report) -> str:
+    counts = report.count().items()
+    return " ".join(say(f"{count} {_WORDS[one]}", f'span class="verdict {one}"') for one, count in counts)
 
 
 def _report_body(report: Report, cases: Sequence[Case]) -> str:
-    counts = report.count()
     missing = sum(case.id not in report.results for case in cases)
-    lines = [f'<span class="verdict {verdict}">{count} {verdict}</span>' for verdict, count in counts.items()]
-    lines += [f'<span class="verdict missing">{missing} not run</span>'] if missing else []
+    more = say(f"{missing} not run", 'span class="verdict missing"') if missing else ""
     agent = percent_encode(report.agent, safe="")
-    formats = " ".join(_link(f"/case/report?agent={agent}&format={one}", one) for one in ("json", "junit"))
+    formats = " · ".join(f'<a href="?agent={agent}&amp;format={one}">{name}</a>' for one, name in _FORMATS.items())
     numbered = sorted(enumerate(cases, 1), key=lambda one: _urgency(report.results.get(one[1].id)))
     rows = [
         [str(number), *_case_cells(case)[:3], *_result_cells(report.results.get(case.id))] for number, case in numbered
     ]
-    table = _table(("Number", "Case", "Title", "Section", "Verdict", "Reason and frames"), rows)
-    return f'<p class="summary">{" ".join(lines)}</p>\n<p>As {formats}.</p>\n{table}'
+    cells = table(("Number", "Case", "Title", "Section", "Verdict", "Reason and frames"), rows)
+    return f'<p class="summary">{_counts(report)} {more}</p>\n<p>{formats}</p>\n{cells}'
 
 
 def _urgency(result: Result | None) -> int:
@@ -187,10 +182,10 @@ def _urgency(result: Result | None) -> int:
 
 def _result_cells(result: Result | None) -> list[str]:
     if result is None:
-        return ['<span class="verdict missing">not run</span>', ""]
-    name = str(result.verdict) if result.is_tested else "not tested"
+        return [say("not run", 'span class="verdict missing"'), ""]
+    name = _WORDS[result.verdict] if result.is_tested else "not tested"
     frames = "\n".join(frame.show() for frame in result.frames)
     left_out = result.frame_count - len(result.frames)
     frames += f"\n{left_out} frames between them are not shown" if left_out else ""
-    details = f"<details><summary>{result.frame_count} frames</summary><pre>{escape(frames)}</pre></details>"
-    return [f'<span class="verdict {result.verdict}">{name}</span>', escape(result.reason) + details]
+    details = f"<details>{say(f'{result.frame_count} frames', 'summary')}<pre>{escape(frames)}</pre></details>"
+    return [say(name, f'span class="verdict {result.verdict}"'), escape(result.reason) + details]

@@ -8,15 +8,13 @@ from http import HTTPStatus
 from itertools import groupby
 from typing import Any, Final
 
-from wsserver.web.responses import Response, refusal_response, write_lines
+from wsserver.web.documents import document_response, link, say
+from wsserver.web.responses import Response, refusal_response
 from wsserver.web.whoami import JSON_LINES, refuse_method
 from wsserver.wire.http11 import Refusal, Request
 
 __all__ = ["FaultsPage"]
 
-_HTML_LINES: Final = write_lines(
-    (("Content-Type", "text/html; charset=utf-8"), ("Cache-Control", "no-store"), ("Vary", "Accept"))
-)
 _TITLES: Final = {
     "echo": "Echo",
     "flow": "Reading and writing",
@@ -34,6 +32,8 @@ _TRIGGER: Final = frozenset({"after", "wait"})
 """Parameters that the page describes once, for all faults of an open connection."""
 
 _ALSO: Final = '<p class="hint"><a href="#common"><code>after</code>, <code>wait</code></a></p>\n'
+
+_TEXTS: Final = "zh-server.json"
 
 _DISABLED: Final = "this server has no faults; to serve them, start it with --faults"
 
@@ -62,22 +62,22 @@ class FaultsPage:
             text = json.dumps({"enabled": False, "reason": _DISABLED})
             return Response(HTTPStatus.NOT_FOUND, JSON_LINES, f"{text}\n".encode())
         if wants_page:
-            return Response(HTTPStatus.OK, _HTML_LINES, self._page)
+            return self._page
         return Response(HTTPStatus.OK, JSON_LINES, self._json)
 
     @cached_property
     def _about(self) -> dict[str, Any]:
         from wsserver.endpoints.faults.table import describe  # noqa: PLC0415 (only with --faults)
 
-        return describe()
+        return {**describe(), "groups": _TITLES}
 
     @cached_property
     def _json(self) -> bytes:
         return json.dumps(self._about, ensure_ascii=False, indent=1).encode("utf-8")
 
     @cached_property
-    def _page(self) -> bytes:
-        return "".join(_write_page(self._about)).encode("utf-8")
+    def _page(self) -> Response:
+        return document_response("/faults", _TEXTS, "Faults", "".join(_write_page(self._about)))
 
 
 def _wants_page(request: Request) -> bool:
@@ -88,35 +88,31 @@ def _wants_page(request: Request) -> bool:
 
 def _write_page(about: dict[str, Any]) -> Iterator[str]:
     groups = [(name, list(faults)) for name, faults in groupby(about["faults"], lambda fault: fault["group"])]
-    yield (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<title>Faults - wsserver</title>\n'
-        '<link rel="icon" href="/favicon.svg" type="image/svg+xml">\n'
-        '<link rel="stylesheet" href="/style.css">\n<link rel="stylesheet" href="/faults.css">\n</head>\n'
-        '<body class="document">\n<header>\n<img src="/favicon.svg" alt="" width="28" height="28">\n'
-        '<h1>Faults</h1>\n<p class="tagline"><a href="/">Back to the page</a></p>\n</header>\n<main>\n'
-        "<p>Each path is a WebSocket that misbehaves in one way, so that you can test what your client does. "
-        "Everything else is an echo. Add parameters as a query. A WebSocket client connects to a path, such as "
-        '<code>/faults/close?code=1012&amp;after=3</code>; <a href="?format=json">the same as JSON</a>.</p>\n'
+    yield say(
+        "Each path is a WebSocket that misbehaves in one way, so that you can test what your client does. "
+        "Everything else is an echo. Add parameters as a query:",
+        "p",
     )
-    yield '<nav aria-label="Groups"><ul>\n'
-    yield from (f'<li><a href="#{name}">{_TITLES[name]}</a></li>\n' for name, _ in groups)
-    yield '<li><a href="#combining">Combinations</a></li>\n<li><a href="#common">Parameters</a></li>\n</ul></nav>\n'
+    yield "<p><code>/faults/close?code=1012&amp;after=3</code></p>\n"
+    yield f"<p>{link('?format=json', 'The same as JSON')}</p>\n"
+    yield '<nav aria-labelledby="groups">\n' + say("Groups", 'h2 id="groups" class="visually-hidden"') + "<ul>\n"
+    yield from (f"<li>{link(f'#{name}', _TITLES[name])}</li>\n" for name, _ in groups)
+    yield f"<li>{link('#combining', 'Combinations')}</li>\n<li>{link('#common', 'Parameters')}</li>\n</ul></nav>\n"
     for name, faults in groups:
-        yield f'<section aria-labelledby="{name}">\n<h2 id="{name}">{_TITLES[name]}</h2>\n'
+        yield f'<section aria-labelledby="{name}">\n<h2 id="{name}" data-say>{_TITLES[name]}</h2>\n'
         yield from map(_write_fault, faults)
         yield "</section>\n"
-    yield '<section aria-labelledby="combining">\n<h2 id="combining">Combinations</h2>\n<article>\n'
-    yield (
-        "<p>A parameter with the name of a fault adds that fault; its value is that of the fault's first parameter. "
+    yield '<section aria-labelledby="combining">\n<h2 id="combining" data-say>Combinations</h2>\n<article>\n'
+    yield say(
+        "A parameter with the name of a fault adds that fault; its value is that of the fault's first parameter. "
         "The other parameters of a fault are written with its name and a dot, or without them if only one of the "
         "faults has a parameter of that name. At most one fault can end the connection, and none can be combined with "
-        "one that takes the place of the 101 response.</p>\n"
+        "one that takes the place of the 101 response.",
+        "p",
     )
     yield f"{_write_examples(about['combinations'])}</article>\n</section>\n"
-    yield '<section aria-labelledby="common">\n<h2 id="common">Parameters of all faults</h2>\n'
-    yield f"<article>\n{_write_parameters(about['common'])}</article>\n</section>\n</main>\n</body>\n</html>\n"
+    yield '<section aria-labelledby="common">\n<h2 id="common" data-say>Parameters of all faults</h2>\n'
+    yield f"<article>\n{_write_parameters([*about['trigger'], *about['common']])}</article>\n</section>\n"
 
 
 def _write_fault(fault: dict[str, Any]) -> str:
@@ -124,8 +120,7 @@ def _write_fault(fault: dict[str, Any]) -> str:
     also = _ALSO if len(own) < len(fault["parameters"]) else ""
     return (
         f'<article id="fault-{fault["name"]}">\n<h3><code>{escape(fault["path"])}</code></h3>\n'
-        f"<p>{escape(fault['summary'])}</p>\n"
-        f'<p class="hint">{escape(fault["right"])}</p>\n'
+        f'<p data-say>{escape(fault["summary"])}</p>\n<p class="hint" data-say>{escape(fault["right"])}</p>\n'
         f"{_write_parameters(own)}{also}"
         f"{_write_examples(fault['examples'][1:])}</article>\n"
     )
@@ -133,21 +128,21 @@ def _write_fault(fault: dict[str, Any]) -> str:
 
 def _write_examples(examples: list[str]) -> str:
     items = "".join(f"<li><code>{escape(example)}</code></li>" for example in examples)
-    return f'<ul class="examples" aria-label="Examples">{items}</ul>\n' if items else ""
+    return f'<ul class="examples">{items}</ul>\n' if items else ""
 
 
 def _write_parameters(parameters: list[dict[str, Any]]) -> str:
-    rows = "".join(
-        f"<dt><code>{escape(one['name'])}</code></dt><dd>{escape(_describe(one))}</dd>\n" for one in parameters
-    )
+    rows = "".join(f"<dt><code>{escape(one['name'])}</code></dt><dd>{_describe(one)}</dd>\n" for one in parameters)
     return f"<dl>\n{rows}</dl>\n" if rows else ""
 
 
 def _describe(parameter: dict[str, Any]) -> str:
-    default = "empty" if parameter["default"] == "" else parameter["default"]
-    values = f"Default: {default}."
-    if "choices" in parameter:
-        values = f"Values: {', '.join(parameter['choices'])}. {values}"
+    parts = [say(parameter["description"])]
     if "minimum" in parameter:
-        values = f"{parameter['minimum']} to {parameter['maximum']}. {values}"
-    return f"{parameter['description']} {values}"
+        parts.append(f"{parameter['minimum']}&thinsp;&ndash;&thinsp;{parameter['maximum']}.")
+    if "choices" in parameter:
+        choices = (f"<code>{escape(one)}</code>" for one in parameter["choices"] if one)
+        parts.append(f"{say('Values:')} {', '.join(choices)}.")
+    if parameter["default"] != "":
+        parts.append(f"{say('Default:')} <code>{escape(str(parameter['default']))}</code>.")
+    return " ".join(parts)
