@@ -15,7 +15,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from environments import Environment
+from guide import Guide, read_settings
 from paths import ROOT
 from ports import free_port
 from programs import environment, run, running
@@ -60,6 +62,22 @@ class LintTests:
         wrong = tmp_path / "Dockerfile"
         wrong.write_text(TEXT.replace('ENTRYPOINT ["wsserver"]', "ENTRYPOINT wsserver"), "utf-8")
         assert "DL3025" in lint(wrong).stdout
+
+
+class ComposeTests:
+    """The service in docs/how-to/docker.md, with the schema of Compose; its server has the options that are named."""
+
+    COMMAND = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec")
+
+    @pytest.mark.parametrize(("change", "status"), [("", 0), ("read_onyl", 1)], ids=["the page", "a mistake"])
+    def test_the_schema_finds_mistakes_only(self, tmp_path: Path, change, status):
+        text = Guide("how-to/docker").block("services:")
+        (tmp_path / "compose.yaml").write_text(text.replace("read_only", change) if change else text)
+        assert run(*self.COMMAND, "compose.yaml", directory=tmp_path).status == status
+
+    def test_the_server_accepts_its_command(self):
+        command = yaml.safe_load(Guide("how-to/docker").block("services:"))["services"]["wsserver"]["command"]
+        assert read_settings(shlex.join(["wsserver", *command])).redis == "redis://redis:6379"
 
 
 class ContextTests:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from guide import Guide
 from kubernetes_validate import ValidationError, validate
 from paths import DOCS, ROOT
 
@@ -53,6 +54,35 @@ class SchemaTests:
         deployment["spec"]["template"]["spec"]["containers"][0]["readinesProbe"] = {}
         with pytest.raises(ValidationError, match="readinesProbe"):
             validate(deployment, VERSIONS[-1], strict=True)
+
+
+class DocumentationTests:
+    """The parts of specifications in the guides."""
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    @pytest.mark.parametrize(
+        ("page", "beginning", "within"),
+        [
+            ("how-to/health", "containers:", ("spec",)),
+            ("how-to/stop-and-reload", "terminationGracePeriodSeconds:", ("spec",)),
+            ("how-to/kubernetes", "# In the ConfigMap", ("spec", "containers")),
+            ("reference/configuration", "spec:", ()),
+        ],
+    )
+    def test_every_part_is_valid_in_a_pod(self, page, beginning, within, version: str):
+        part = yaml.safe_load(Guide(page).block(beginning))
+        if version == VERSIONS[0] and "preStop" in str(part):
+            # The comment beside it names the form for these versions.
+            part["containers"][0]["lifecycle"]["preStop"] = {"exec": {"command": ["sleep", "5"]}}
+        made: Resource = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "test"}}
+        container = {"name": "wsserver", "image": "wsserver"}
+        if within == ("spec", "containers"):
+            made["spec"] = {"containers": [container | part]}
+        elif within:
+            made["spec"] = part
+        else:
+            made["spec"] = {"containers": [container]} | part["spec"]
+        validate(made, version, strict=True)
 
 
 class ConsistencyTests:

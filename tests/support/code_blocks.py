@@ -198,8 +198,18 @@ def _check_command(words: list[str]) -> None:
     elif program.endswith("python") or program == "python3":
         scripts = [word for word in arguments if word.endswith(".py")]
         assert all((ROOT / word).exists() or (ROOT / "docs" / word).exists() for word in scripts), scripts
+        _check_script_options(arguments)
     else:
         assert _exists(program), f"no program {program!r}"
+
+
+def _check_script_options(arguments: list[str]) -> None:
+    """Check that a script of this project contains the options that it is run with."""
+    script = ROOT / arguments[0]
+    if script.suffix == ".py" and script.exists():
+        options = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+        missing = [one for one in options if f'"{one}"' not in script.read_text("utf-8")]
+        assert not missing, f"{arguments[0]} has no option {missing}"
 
 
 def _check_target(arguments: list[str]) -> None:

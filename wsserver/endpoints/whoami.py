@@ -19,8 +19,8 @@ class WhoAmIProtocol(ServerProtocol):
     """
     Send a description of the connection, after the pong to a ping; the content of messages does not matter.
 
-    While the server waits for the pong, it does not read further messages. The description is sent when the server's
-    `WorkQueue` serves the connection.
+    Messages that arrive while the server waits for the pong have no further effect. The description is sent when the
+    server's `WorkQueue` serves the connection.
     """
 
     _pinged: float | None = None

@@ -1,6 +1,7 @@
 """`--cases` and `wsserver conformance` with real clients, and with clients that have a flaw."""
 
 import json
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +16,13 @@ from conformance import (
     client_versions,
     read_verdicts,
 )
+from guide import Guide, replace_all, run_commands
 from node import install_node_packages
 from paths import EXAMPLES
 from server_process import SERVE, Process
 
 LIMIT = 120
+PAGE = Guide("how-to/conformance")
 BROKEN = ROOT_OF_CLIENTS / "broken.py"
 TOPICS = ("framing", "fragmentation", "text", "pings", "closing", "limits")
 
@@ -99,24 +102,34 @@ def test_catches_each_flaw(server):
 
 
 class ExampleTests:
-    """The example clients of docs/how-to/conformance.md."""
+    """The commands of docs/how-to/conformance.md with its example clients, and a few cases."""
 
-    def test_python(self):
-        client = EXAMPLES / "conformance" / "client.py"
-        done = run_command("--cases", "pings.t*", "--", sys.executable, client, "{url}")
-        assert (done.returncode, done.stdout.strip()) == (0, "2 cases: 2 passed, 0 failed"), done.stderr
-
-    def test_all_cases_at_once(self):
-        client = EXAMPLES / "conformance" / "walk.py"
-        done = run_command("--cases", "pings.t*", "--", sys.executable, client, "{server}")
-        assert (done.returncode, done.stdout.strip()) == (0, "2 cases: 2 passed, 0 failed"), done.stderr
-
-    def test_node(self, tmp_path):
+    @pytest.fixture
+    def follow(self, tmp_path):
+        """Return a function that runs the command of a block, with the files of the examples beside it."""
+        for path in (EXAMPLES / "conformance").glob("*.*"):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
         (tmp_path / "node_modules").symlink_to(install_node_packages() / "node_modules")
-        client = tmp_path / "client.mjs"
-        client.write_bytes((EXAMPLES / "conformance" / "client.mjs").read_bytes())
-        done = run_command("--cases", "pings.t*", "--", "node", client, "{url}")
-        assert (done.returncode, done.stdout.strip()) == (0, "2 cases: 2 passed, 0 failed"), done.stderr
+
+        def run(beginning, more=""):
+            command = replace_all(PAGE.block(beginning), {" -- ": " --cases 'pings.t*' -- "}).rstrip()
+            return run_commands(command + more, tmp_path)
+
+        return run
+
+    def test_python(self, follow):
+        assert follow("wsserver conformance -- python client.py") == "2 cases: 2 passed, 0 failed\n"
+
+    def test_all_cases_at_once(self, follow):
+        assert follow("wsserver conformance -- python walk.py") == "2 cases: 2 passed, 0 failed\n"
+
+    def test_node(self, follow):
+        assert follow("wsserver conformance -- node client.mjs") == "2 cases: 2 passed, 0 failed\n"
+
+    def test_junit(self, follow, tmp_path):
+        assert follow("wsserver conformance --junit conformance.xml") == "2 cases: 2 passed, 0 failed\n"
+        names = [test.get("name") for test in ET.parse(tmp_path / "conformance.xml").iter("testcase")]
+        assert names == ["pings.text", "pings.ten"]
 
     def test_go(self, tmp_path):
         program = tmp_path / "client"
@@ -126,10 +139,20 @@ class ExampleTests:
         assert done.returncode == 0, done.stdout
         assert "0 failed" in done.stdout
 
-    def test_browser(self):
-        client = EXAMPLES / "conformance" / "browser.py"
-        done = run_command("--cases", "pings.t*", "--", sys.executable, client, "{page}", "/usr/bin/chromium")
-        assert (done.returncode, done.stdout.strip()) == (0, "2 cases: 2 passed, 0 failed"), done.stderr
+    def test_browser(self, follow):
+        shown = follow("wsserver conformance -- python browser.py", " /usr/bin/chromium")
+        assert shown == "2 cases: 2 passed, 0 failed\n"
+
+    def test_the_page_shows_the_report_of_a_failed_case(self):
+        """Apart from the times and the number of cases: aiohttp accepts masked frames."""
+        client = EXAMPLES / "conformance" / "walk.py"
+        words = ("--cases", "framing.masked-ping", "--", sys.executable, client, "{server}")
+        failed, _, end = run_command(*words).stdout.partition("\n\n")
+        shown, _, numbers = PAGE.block("FAILED ").partition("\n\n")
+        times = re.compile(r"\d+\.\d+(?= s)")
+        assert times.sub("N", failed) == times.sub("N", shown)
+        assert end == "1 cases: 0 passed, 1 failed\n"
+        assert re.fullmatch(r"\d+ cases: \d+ passed, \d+ informational, 1 failed\n", numbers)
 
 
 class CommandTests:

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from guide import read_settings, replace_all
 from paths import ROOT
 from waiting import wait_until
+
+from wsserver.config.settings import TABLE
 
 
 def listens(port):
@@ -46,3 +49,19 @@ def shell():
     for server in servers:
         server.send_signal(signal.SIGTERM)
         server.wait(20)
+
+
+@pytest.fixture
+def serve(start_server):
+    """
+    Return a function that starts the server of a command, such as `wsserver serve --faults`, in this process.
+
+    Args: the command, and what to replace in it: ports, and the paths of files.
+    """
+
+    def start(command, parts=(), **options):
+        settings = read_settings(replace_all(command, dict(parts)))
+        given = {name: getattr(settings, name) for name in TABLE if name != "port"}
+        return start_server(**{**given, "channel": settings.channel, **options})
+
+    return start

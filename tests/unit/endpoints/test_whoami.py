@@ -56,6 +56,16 @@ class EndpointTests:
         assert about["extensions"][0]["extension"] == "permessage-deflate"
         assert about["tls"] is None
 
+    def test_messages_that_arrive_before_the_pong_have_no_further_effect(self):
+        visitor = Visitor()
+        visitor.client.send_text("again")
+        visitor.client.send_text("and again")
+        assert visitor.answer()["path"] == "/whoami"
+        visitor.server.clock.advance(PONG_TIMEOUT)
+        assert visitor.client.frames() == []
+        visitor.client.send_text("now")
+        assert visitor.answer(0.5)["round_trip_ms"] == 500
+
     def test_names_the_connection_as_the_response_header_does(self):
         visitor = Visitor()
         assert f"WSServer-Connection-Id: {visitor.answer()['connection_id']}".encode() in visitor.head
