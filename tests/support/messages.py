@@ -23,6 +23,7 @@ NO_MESSAGES = {
     "config/reference.py": "Markdown",
     "web/faults.py": "HTML",
     "web/asyncapi.py": "AsyncAPI",
+    "web/asyncapi_faults.py": "AsyncAPI",
     "web/openapi.py": "OpenAPI",
     "config/genconfig.py": "comments of a TOML file",
     "testing.py": "errors in tests",

@@ -8,7 +8,7 @@ docs/reference/asyncapi.json; a test fails if it differs.
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -20,6 +20,7 @@ from wsserver.endpoints.commands import collect
 from wsserver.endpoints.raw.request import Format
 from wsserver.endpoints.routes import HELP
 from wsserver.endpoints.ticker import MAX_COUNT
+from wsserver.web.asyncapi_faults import describe_fault_parameters, describe_faults
 from wsserver.web.openapi import RESULTS, Schema
 
 __all__ = ["asyncapi_file", "describe_websockets"]
@@ -110,16 +111,26 @@ MESSAGES: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 """Path -> the messages that a client sends there, and those that it receives. On other paths, both are any messages."""
 
 
-def describe_websockets(paths: Mapping[str, str], commands: Iterable[tuple[str, str]]) -> Schema:
+def describe_websockets(
+    paths: Mapping[str, str], commands: Iterable[tuple[str, str]], faults: Mapping[str, Any] | None = None
+) -> Schema:
     """
     Return the AsyncAPI description.
 
     Args:
         paths: path of an endpoint -> its help text. A path that ends in a slash covers all paths below it.
         commands: the name and the help text of each command.
+        faults: what `/faults?format=json` says; None without faults.
     """
     names = _name_paths(paths)
     channels = {names[path]: _describe_channel(path, text) for path, text in paths.items()}
+    messages = {names[path]: MESSAGES.get(path, (_ANY, _ANY)) for path in paths}
+    schemas = _describe_schemas()
+    if faults is not None:
+        of_faults = describe_faults(faults)
+        channels |= of_faults
+        messages |= {name: (tuple(channel["messages"]),) * 2 for name, channel in of_faults.items()}
+        schemas |= describe_fault_parameters(faults)
     operations = {
         f"{action}{name[:1].upper()}{name[1:]}": {
             "action": action,
@@ -127,8 +138,8 @@ def describe_websockets(paths: Mapping[str, str], commands: Iterable[tuple[str, 
             "summary": channel["description"],
             "messages": [{"$ref": f"#/channels/{name}/messages/{one}"} for one in found],
         }
-        for path, (name, channel) in zip(paths, channels.items(), strict=True)
-        for action, found in zip(("receive", "send"), MESSAGES.get(path, (_ANY, _ANY)), strict=True)
+        for name, channel in channels.items()
+        for action, found in zip(("receive", "send"), messages[name], strict=True)
         if found
     }
     return {
@@ -149,7 +160,7 @@ def describe_websockets(paths: Mapping[str, str], commands: Iterable[tuple[str, 
         },
         "channels": channels,
         "operations": operations,
-        "components": {"messages": _describe_messages(commands), "schemas": _describe_schemas()},
+        "components": {"messages": _describe_messages(commands), "schemas": schemas},
     }
 
 

@@ -1,6 +1,7 @@
 """The resources of the server's ports: the browser page, the page for operators, the probes and the descriptions."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from twisted.web.resource import Resource
 
@@ -108,4 +109,12 @@ class Website:
         return {path: HELP.get(path, "an endpoint of the application") for path in self._router().paths}
 
     def _describe_websockets(self) -> object:
-        return describe_websockets(self._helps(), [(one.name, one.help) for one in self._commands])
+        commands = [(one.name, one.help) for one in self._commands]
+        return describe_websockets(self._helps(), commands, self._faults())
+
+    def _faults(self) -> dict[str, Any] | None:
+        if not self._connections.settings.faults:
+            return None
+        from wsserver.endpoints.faults.table import describe as describe_faults  # noqa: PLC0415 (only with --faults)
+
+        return describe_faults()
