@@ -33,7 +33,7 @@ NO_MESSAGES = {
         f"endpoints/cases/{topic}.py": "titles of conformance cases"
         for topic in ("closing", "compression", "fragmentation", "framing", "handshakes", "limits", "pings", "text")
     },
-    "endpoints/cases/script.py": "phrases about what a client must do",
+    "endpoints/cases/factories.py": "phrases about what a client must do",
     "web/cases.py": "HTML",
 }
 """Modules whose texts are not messages -> what the texts are."""

@@ -1,7 +1,8 @@
 """Cases of the closing handshake: RFC 6455 sections 5.5.1 and 7."""
 
+from wsserver.endpoints.cases.factories import closing, violation
 from wsserver.endpoints.cases.frames import CLOSE, PING, TEXT, Frame
-from wsserver.endpoints.cases.script import Case, Message, Plain, Step, close_payload, closing, violation
+from wsserver.endpoints.cases.script import Case, Message, Plain, Step, close_payload
 
 __all__ = ["CASES"]
 

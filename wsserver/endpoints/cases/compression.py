@@ -3,20 +3,9 @@
 import zlib
 from functools import partial
 
+from wsserver.endpoints.cases.factories import echo, rejection, violation
 from wsserver.endpoints.cases.frames import BINARY, CONTINUATION, PING, RSV1, TEXT, Frame
-from wsserver.endpoints.cases.script import (
-    Answer,
-    Case,
-    Deflated,
-    Message,
-    Pong,
-    Script,
-    Step,
-    echo,
-    fragments,
-    rejection,
-    violation,
-)
+from wsserver.endpoints.cases.script import Answer, Case, Deflated, Message, Pong, Script, Step, fragments
 
 __all__ = ["CASES"]
 

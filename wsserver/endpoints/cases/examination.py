@@ -247,7 +247,7 @@ class Examination:
             self._finish(Verdict.FAIL, f"the client closed with {_show_close(close)}; {self._missing()}")
 
     def _handshake_done(self, close: Close) -> None:
-        """Give the verdict on a Close frame; nothing was sent after it."""
+        """Judge a Close frame; nothing was sent after it."""
         ending = self.case.script.ending
         if isinstance(ending, Fails):
             self._send((Plain(Frame(CLOSE, b"" if close.code is None else close_payload(close.code))),), 0)

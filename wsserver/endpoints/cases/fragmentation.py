@@ -1,19 +1,8 @@
 """Cases of fragmented messages: RFC 6455 section 5.4."""
 
+from wsserver.endpoints.cases.factories import closing, echo, violation
 from wsserver.endpoints.cases.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame
-from wsserver.endpoints.cases.script import (
-    Case,
-    Message,
-    Plain,
-    Pong,
-    Script,
-    Step,
-    close_payload,
-    closing,
-    echo,
-    fragments,
-    violation,
-)
+from wsserver.endpoints.cases.script import Case, Message, Plain, Pong, Script, Step, close_payload, fragments
 
 __all__ = ["CASES"]
 

@@ -1,7 +1,8 @@
 """Cases of framing: RFC 6455 sections 5.1 to 5.3."""
 
+from wsserver.endpoints.cases.factories import echo, violation
 from wsserver.endpoints.cases.frames import BINARY, CONTINUATION, PING, PONG, TEXT, Frame
-from wsserver.endpoints.cases.script import Case, Message, echo, violation
+from wsserver.endpoints.cases.script import Case, Message
 
 __all__ = ["CASES"]
 

@@ -4,7 +4,8 @@ Cases of the response to the opening handshake: RFC 6455 section 4.1.
 They are the last ones: a simple client may end when its connection is not opened.
 """
 
-from wsserver.endpoints.cases.script import Case, HeadChange, echo, rejection
+from wsserver.endpoints.cases.factories import echo, rejection
+from wsserver.endpoints.cases.script import Case, HeadChange
 
 __all__ = ["CASES"]
 

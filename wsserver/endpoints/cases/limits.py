@@ -1,7 +1,8 @@
 """Cases of large and many messages: RFC 6455 sections 5.2 and 10.4."""
 
+from wsserver.endpoints.cases.factories import echo, violation
 from wsserver.endpoints.cases.frames import BINARY, PING, TEXT, Frame
-from wsserver.endpoints.cases.script import Case, Message, Plain, Pong, Script, Step, echo, fragments, violation
+from wsserver.endpoints.cases.script import Case, Message, Plain, Pong, Script, Step, fragments
 
 __all__ = ["CASES"]
 

@@ -1,7 +1,8 @@
 """Cases of pings and pongs: RFC 6455 sections 5.5.2 and 5.5.3."""
 
+from wsserver.endpoints.cases.factories import echo, pinging
 from wsserver.endpoints.cases.frames import PING, PONG, TEXT, Frame
-from wsserver.endpoints.cases.script import Case, Message, Plain, Pong, Script, Step, echo, pinging
+from wsserver.endpoints.cases.script import Case, Message, Plain, Pong, Script, Step
 
 __all__ = ["CASES"]
 

@@ -103,7 +103,7 @@ class CaseProtocol(ServerProtocol):
     _examination: Examination | None = None
     _case_codec: Deflate | None = None
     _missing: str = ""
-    """What the case needs, and the client does not offer."""
+    """The part of a case's needs that the client does not offer."""
     _timer: IDelayedCall | None = None
     _deadline: IDelayedCall | None = None
     _chopping: IDelayedCall | None = None

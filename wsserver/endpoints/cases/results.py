@@ -16,7 +16,7 @@ FIRST_FRAMES, LAST_FRAMES = 16, 8
 
 
 class Verdict(StrEnum):
-    """What a case says about a client."""
+    """The outcome of a case for a client."""
 
     PASS = "pass"
     """The client did what the RFC says."""

@@ -1,15 +1,14 @@
 """
 The form of a conformance case: what the server sends, what the client must answer, and how the connection ends.
 
-A table of cases consists of a few words: `echo(b"hello")`, `violation(Frame(TEXT, rsv=2))`. This module does not use
-Twisted or a clock.
+`factories` makes the scripts of most cases. This module does not use Twisted or a clock.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from wsserver.endpoints.cases.frames import BINARY, CONTINUATION, PING, RSV1, TEXT, Frame
+from wsserver.endpoints.cases.frames import BINARY, CONTINUATION, RSV1, TEXT, Frame
 from wsserver.wire.deflate import Deflate, Terms
 
 __all__ = [
@@ -30,12 +29,7 @@ __all__ = [
     "Sendable",
     "Step",
     "close_payload",
-    "closing",
-    "echo",
     "fragments",
-    "pinging",
-    "rejection",
-    "violation",
 ]
 
 
@@ -154,7 +148,7 @@ def close_payload(code: int, reason: bytes = b"") -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What the server sends at once, and the answers that it then waits for, in any order."""
+    """Frames that the server sends at once, and the answers that it then waits for, in any order."""
 
     sends: tuple[Sendable, ...]
     expects: tuple[Expected, ...] = ()
@@ -173,7 +167,7 @@ class Closes:
     replies: tuple[int | None, ...] = (1000,)
     """The close codes that the client should answer with."""
     late: tuple[Sendable, ...] = ()
-    """What the server sends after the Close frame, which the client must ignore."""
+    """Frames that the server sends after the Close frame, and the client must ignore."""
     chop: int = 0
     wait: float = 0.0
     """Seconds that the server waits with closing the TCP connection, in which the client should not close it."""
@@ -210,7 +204,7 @@ Ending = Closes | Fails | Rejects
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server answers to the client's offer of permessage-deflate (RFC 7692 section 7.1)."""
+    """The server's answer to the client's offer of permessage-deflate (RFC 7692 section 7.1)."""
 
     server_no_context_takeover: bool = False
     client_no_context_takeover: bool = False
@@ -286,12 +280,12 @@ class HeadChange:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What happens in a case after the opening handshake."""
+    """The steps and the ending of a case after the opening handshake."""
 
     steps: tuple[Step, ...]
     ending: Ending = field(default_factory=Closes)
     must: str = ""
-    """What the client must do, as a phrase with a verb."""
+    """The demand on the client, as a phrase with a verb."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +302,7 @@ class Case:
     """The negotiated compression; None without."""
     head: HeadChange | None = None
     must: str = ""
-    """What the client must do, if the script's phrase is not precise enough."""
+    """The demand on the client, if the script's phrase is not precise enough."""
     has_fresh_masks: bool = False
     """Whether the masking keys of the client's frames must differ."""
     rfc: int = 6455
@@ -321,92 +315,10 @@ class Case:
 
     @property
     def demand(self) -> str:
-        """What the client must do, as a phrase with a verb."""
+        """The demand on the client, as a phrase with a verb."""
         return self.must or self.script.must
 
     @property
     def reference(self) -> str:
         """The section that the case is written from."""
         return f"RFC {self.rfc} section {self.section}"
-
-
-def echo(
-    *messages: bytes | Message,
-    is_binary: bool = False,
-    sends: Sequence[Sendable | Frame] | None = None,
-    chop: int = 0,
-) -> Script:
-    """
-    Return a script in which the client must send messages back.
-
-    Args:
-        messages: the messages, which the server sends at once.
-        is_binary: whether messages that are bytes are binary.
-        sends: how the server sends them; None for one frame each.
-        chop: number of bytes that are written at a time; 0 for all.
-    """
-    expected = [one if isinstance(one, Message) else Message(one, is_binary) for one in messages]
-    plain = [Frame(BINARY if one.is_binary else TEXT, one.payload) for one in expected]
-    what = "echo the message" if len(expected) == 1 else f"echo the {len(expected)} messages in order"
-    return Script((Step(sendables(plain if sends is None else sends), tuple(expected), chop),), must=what)
-
-
-def violation(
-    *sends: Sendable | Frame,
-    codes: tuple[int, ...] = (1002,),
-    is_required: bool = True,
-    before: Sequence[Step] = (),
-    tolerates: tuple[Expected, ...] = (),
-    late: Sequence[Sendable | Frame] = (),
-    chop: int = 0,
-) -> Script:
-    """
-    Return a script in which the client must fail the connection.
-
-    Args:
-        sends: what the server sends, with the violation.
-        codes: the close codes that the client should send.
-        is_required: whether the RFC requires that the client fails the connection, rather than permits it.
-        before: steps before the violation.
-        tolerates: answers to what was sent before the violation, which the client may still send.
-        late: what the server sends later, if the client may notice the violation later.
-        chop: number of bytes that are written at a time; 0 for all.
-    """
-    ending = Fails(codes, tolerates, is_required, sendables(late))
-    shown = " or ".join(map(str, codes))
-    return Script((*before, Step(sendables(sends), (), chop)), ending, f"fail the connection with {shown}")
-
-
-def pinging(*payloads: bytes, chop: int = 0) -> Script:
-    """Return a script in which the client must answer pings; all but the last answer may be missing."""
-    pings = [Frame(PING, one) for one in payloads]
-    pongs = [Pong(one, is_optional=at < len(payloads) - 1) for at, one in enumerate(payloads)]
-    what = "answer the ping with its payload" if len(payloads) == 1 else "answer at least the last ping"
-    return Script((Step(sendables(pings), tuple(pongs), chop),), must=what)
-
-
-def closing(
-    payload: bytes, *replies: int | None, late: Sequence[Frame] = (), steps: Sequence[Step] = (), wait: float = 0.0
-) -> Script:
-    """
-    Return a script in which the client must answer a Close frame.
-
-    Args:
-        payload: the payload of the server's Close frame.
-        replies: the close codes that the client should answer with; None for an empty Close frame.
-        late: what the server sends after its Close frame.
-        steps: steps before.
-        wait: seconds in which the server does not close the TCP connection.
-    """
-    return Script(tuple(steps), Closes(payload, replies, sendables(late), wait=wait), "answer with a Close frame")
-
-
-def rejection() -> Script:
-    """Return a script in which the client must not accept the opening handshake."""
-    step = Step(sendables([Frame(TEXT, b"too late"), Frame(PING, b"ping")]))
-    return Script((step,), Rejects(), "fail the opening handshake, and send no frame")
-
-
-def sendables(sends: Sequence[Sendable | Frame]) -> tuple[Sendable, ...]:
-    """Return frames and other sendables as sendables."""
-    return tuple(Plain(one) if isinstance(one, Frame) else one for one in sends)

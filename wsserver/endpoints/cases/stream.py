@@ -1,5 +1,5 @@
 """
-What a client sends in a conformance case, as messages and control frames, checked against the RFCs.
+Read the bytes of a client in a conformance case as messages and control frames, and check them against the RFCs.
 
 This module does not use Twisted or a clock. Section numbers in this module are those of RFC 6455.
 """

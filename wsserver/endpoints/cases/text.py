@@ -1,7 +1,8 @@
 """Cases of UTF-8: RFC 6455 sections 5.6 and 8.1, with RFC 3629."""
 
+from wsserver.endpoints.cases.factories import echo, violation
 from wsserver.endpoints.cases.frames import CONTINUATION, TEXT, Frame
-from wsserver.endpoints.cases.script import Case, echo, fragments, violation
+from wsserver.endpoints.cases.script import Case, fragments
 
 __all__ = ["CASES"]
 

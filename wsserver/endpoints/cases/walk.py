@@ -1,4 +1,4 @@
-"""What a client asks for while it runs all cases by itself: their number, descriptions and verdicts, by WebSocket."""
+"""Serve the number of cases, their descriptions and verdicts over WebSocket, for clients that run all cases."""
 
 import json
 from typing import Any, ClassVar

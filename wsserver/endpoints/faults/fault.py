@@ -31,7 +31,7 @@ class Stage(Enum):
 
 
 class Effect(Flag):
-    """What a fault does to the faults that it is combined with."""
+    """The effect of a fault on those that it is combined with."""
 
     NONE = 0
     ENDS = auto()
@@ -88,7 +88,7 @@ class Fault:
     group: str
     summary: str
     right: str
-    """What a client does that follows RFC 6455."""
+    """The reaction of a client that follows RFC 6455."""
     run: Callable[..., Any] | None = None
     """The fault itself, see `Stage`; None if its `defaults` are the fault."""
     parameters: tuple[Parameter, ...] = ()

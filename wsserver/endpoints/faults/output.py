@@ -52,7 +52,7 @@ class Output:
         self._delay, self._jitter, self._chunk, self._pause = delay, jitter, chunk, pause
         self._queue: deque[_Piece] = deque()
         self._frame: object = None
-        """Who sends a frame in several pieces; what others put waits for its end."""
+        """The sender of a frame that is put in several pieces; all other bytes wait for its end."""
         self._held: deque[bytes] = deque()
         self._timer: Any = None
         self._next = 0.0

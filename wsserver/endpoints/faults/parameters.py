@@ -63,18 +63,45 @@ class Parameter:
 
 
 def integer(name: str, default: int, low: int, high: int, description: str) -> Parameter:
-    """Return a parameter for whole numbers."""
+    """
+    Return a parameter for whole numbers.
+
+    Args:
+        name: its name in the query.
+        default: its default.
+        low: the least value.
+        high: the greatest value.
+        description: what it means, as a sentence.
+    """
     return Parameter(name, "integer", default, description, an_integer(low, high), minimum=low, maximum=high)
 
 
 def duration(name: str, default: str, low: float, high: float, description: str) -> Parameter:
-    """Return a parameter for durations such as `500ms`; bounds in seconds."""
+    """
+    Return a parameter for durations such as `500ms`.
+
+    Args:
+        name: its name in the query.
+        default: its default as text.
+        low: the least value in seconds.
+        high: the greatest value in seconds.
+        description: what it means, as a sentence.
+    """
     start, read = parse_duration(default, low, high), a_duration(low, high)
     return Parameter(name, "duration", start, description, read, show_duration, low, high)
 
 
 def size(name: str, default: int, low: int, high: int, description: str) -> Parameter:
-    """Return a parameter for sizes such as `64KiB`; bounds in bytes."""
+    """
+    Return a parameter for sizes such as `64KiB`.
+
+    Args:
+        name: its name in the query.
+        default: its default in bytes.
+        low: the least value in bytes.
+        high: the greatest value in bytes.
+        description: what it means, as a sentence.
+    """
     return Parameter(name, "size", default, description, a_size(low, high), show_size, low, high)
 
 
@@ -86,7 +113,16 @@ def choice(name: str, choices: tuple[str, ...], description: str) -> Parameter:
 def text(
     name: str, default: str, description: str, read: Callable[[str], str] = a_text, longest: int = 1024
 ) -> Parameter:
-    """Return a parameter for a line of text."""
+    """
+    Return a parameter for a line of text.
+
+    Args:
+        name: its name in the query.
+        default: its default.
+        description: what it means, as a sentence.
+        read: parses the text; raises ValueError with a message that says what was expected.
+        longest: maximum number of characters.
+    """
     return Parameter(name, "text", default, description, partial(_read_text, read, longest))
 
 

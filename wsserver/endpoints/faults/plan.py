@@ -43,12 +43,12 @@ class PlannedFault:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a fault connection does."""
+    """The faults of a connection, and the values of the common parameters."""
 
     names: tuple[str, ...]
     """The names of the faults."""
     response: PlannedFault | None
-    """What takes the place of the 101 response."""
+    """The fault in place of the 101 response."""
     heads: tuple[PlannedFault, ...]
     """Changes of the 101 response, in order."""
     timed: tuple[PlannedFault, ...]

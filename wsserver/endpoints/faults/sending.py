@@ -1,4 +1,4 @@
-"""What a fault connection sends: its output, within limits, and how it ends without a Close frame."""
+"""Send the bytes of a fault connection, within limits, and end it without a Close frame."""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -55,7 +55,7 @@ class FaultSender(ServerProtocol):
 
     @cached_property
     def output(self) -> Output:
-        """What the connection sends."""
+        """The queue of the bytes to send."""
         values = self.plan.values
         return Output(
             self._write,
