@@ -47,23 +47,28 @@ class _Receiver:
             # Without the reference to each other, the two need not wait for the garbage collector.
             transport: Any = self._connection.transport
             if isinstance(transport, _Sender):
-                self._connection.transport = transport.transport
+                self._connection.transport = transport.recorded
 
 
 class _Sender:
     """The transport of a tapped connection: records what the server sends, and writes it."""
 
     def __init__(self, connection: ServerProtocol, transport: Any, tap: Tap) -> None:
-        self._connection, self.transport, self._tap = connection, transport, tap
+        self._connection, self.recorded, self._tap = connection, transport, tap
         directlyProvides(self, providedBy(transport))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.transport, name)
+        return getattr(self.recorded, name)
+
+    @property
+    def transport(self) -> "_Sender":
+        """The transport below TLS; its end is recorded, too. A fault ends it without an alert of TLS."""
+        return _Sender(self._connection, self.recorded.transport, self._tap)
 
     def write(self, data: bytes) -> None:
         """Record bytes, and write them."""
         _record(self._connection, self._tap, data, is_received=False)
-        self.transport.write(data)
+        self.recorded.write(data)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Record bytes, and write them."""
@@ -72,12 +77,12 @@ class _Sender:
     def loseConnection(self) -> None:
         """Record that the server closes the TCP connection."""
         self._tap.dropping("close")
-        self.transport.loseConnection()
+        self.recorded.loseConnection()
 
     def abortConnection(self) -> None:
         """Record that the server resets the TCP connection."""
         self._tap.dropping("abort")
-        self.transport.abortConnection()
+        self.recorded.abortConnection()
 
 
 def _record(connection: ServerProtocol, tap: Tap, data: bytes, *, is_received: bool) -> None:

@@ -5,7 +5,7 @@ import socket
 import ssl
 
 import pytest
-from peers import TEXT, handshake_request
+from peers import TEXT, RawPeer, handshake_request
 from pytest_twisted import blockon
 from twisted.internet.threads import deferToThread
 from waiting import wait_until
@@ -20,14 +20,12 @@ MIB = 1024**2
 def server(start_server, tls_listen, tmp_path):
     """Start a server with faults that listens on TCP, with TLS and on a UNIX socket."""
     listen = ("tcp:0:interface=127.0.0.1", *tls_listen, f"unix:{tmp_path}/ws.sock")
-    return blockon(deferToThread(start_server, listen=listen, faults=True))
+    return blockon(deferToThread(start_server, listen=listen, faults=True, tap="on"))
 
 
 @pytest.fixture(params=["tcp", "tls", "unix"])
 def connect(request, server, tls_client, tmp_path):
     """Return a function that connects to the server, for each kind of listener in turn."""
-    from peers import RawPeer
-
     tls_port = server.service.ports[1].getHost().port
     kinds = {
         "tcp": lambda **more: RawPeer(server.port, **more),
@@ -81,6 +79,20 @@ class TransportTests:
     def test_ends_the_connection_after_the_echo(self, open_fault):
         with open_fault("drop?after=1&wait=0") as peer:
             assert read_until_end(peer) == (ECHO, False)
+
+    @pytest.mark.parametrize("tap", ["", "&tap=0123456789abcdef0123456789abcdef"])
+    @pytest.mark.parametrize("fault", ["drop", "cut", "reset", "cut?then=reset"])
+    def test_ends_tls_without_an_alert_with_and_without_a_tap(self, server, tls_client, fault, tap):
+        separator = "&" if "?" in fault else "?"
+        with RawPeer(server.service.ports[1].getHost().port, tls=tls_client) as peer:
+            peer.handshake(f"/faults/{fault}{separator}wait=0{tap}")
+            peer.socket.suppress_ragged_eofs = False
+            with pytest.raises((ssl.SSLEOFError, ConnectionResetError)):
+                peer.read_to_end()
+        if tap:
+            found = server.ask(lambda: server.service.connections.taps.find(tap.partition("=")[2]))
+            wait_until(lambda: found.has_ended, "the end")
+            assert found._dropped_by == "server"
 
     def test_resets_the_connection(self, open_fault, request):
         with open_fault("reset?after=1&wait=200ms") as peer:
