@@ -160,7 +160,7 @@ class _Control(LineOnlyReceiver):
 
     def _watch(self, tap: Tap, connection: ServerProtocol, request: Request) -> None:
         # A test relies on every message. The server has no other clients that would wait.
-        tap.max_frames = sys.maxsize
+        tap.shows_all = True
         tap.add_reader(_Watcher(self, tap, request, connection.maxMessagePayloadSize))
 
     def _find_overridden(self, path: Path, query: Mapping[str, list[str]]) -> Make | Refusal:

@@ -19,18 +19,19 @@ class Allowance:
     Args:
         rate: number of units per second; positive.
         now: the current time in seconds, by any clock that does not go backwards.
+        most: maximum number of units that may be used at once; None for those of `BURST`.
     """
 
-    __slots__ = ("_left", "_rate", "_updated")
+    __slots__ = ("_left", "_most", "_rate", "_updated")
 
-    def __init__(self, rate: float, now: float) -> None:
+    def __init__(self, rate: float, now: float, most: float | None = None) -> None:
         self._rate = rate
-        self._left = rate * BURST
+        self._most = self._left = rate * BURST if most is None else most
         self._updated = now
 
     def wait(self, now: float) -> float:
         """Return the seconds until a unit may be used; 0 if one may be used now."""
-        self._left = min(self._left + (now - self._updated) * self._rate, self._rate * BURST)
+        self._left = min(self._left + (now - self._updated) * self._rate, self._most)
         self._updated = now
         return max(0.0, (1 - self._left) / self._rate)
 
@@ -46,7 +47,7 @@ class Allowance:
     def use_and_renew(self, count: float, now: float) -> int:
         """Do what `use`, `wait` and `left` do, in half of the time."""
         left = self._left - count + (now - self._updated) * self._rate
-        self._left = left = min(left, self._rate * BURST)
+        self._left = left = min(left, self._most)
         self._updated = now
         return int(left) if left > 0 else 0
 

@@ -1,5 +1,6 @@
 """A tap: the events of one connection, kept from its start, and passed on to its readers."""
 
+import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from time import time
@@ -8,9 +9,19 @@ from typing import Any, Final, Protocol
 from wsserver.text import redact, redact_header
 from wsserver.typing import Header
 from wsserver.wire.http11 import Request
+from wsserver.wire.metering import Allowance
 from wsserver.wire.tap_frames import CLOSE, PING, PONG, Frame, FrameReader, Inflater
 
-__all__ = ["MAX_KEPT", "MAX_KEPT_EVENTS", "Event", "Reader", "Tap"]
+__all__ = [
+    "FRAMES_PER_SECOND",
+    "MAX_FRAMES",
+    "MAX_FRAMES_AT_ONCE",
+    "MAX_KEPT",
+    "MAX_KEPT_EVENTS",
+    "Event",
+    "Reader",
+    "Tap",
+]
 
 MAX_KEPT_EVENTS: Final = 256
 """Maximum number of events that a tap keeps from the start of its connection."""
@@ -28,11 +39,27 @@ Maximum number of frames that one call shows, of those that a connection has rec
 Showing a frame takes longer than serving it, and others wait meanwhile.
 """
 
+MIN_FRAMES: Final = 2
+"""Number of frames that one call always shows, so that a flood on one connection hides no conversation on another."""
+
+FRAMES_PER_SECOND: Final = 20_000
+"""
+Maximum number of frames that all taps of the server show per second, each counted for the tap and for each reader.
+
+Every 4 KiB of a payload count as another frame. Showing one takes about 10 us, and sending it to a reader about 30 us.
+"""
+
+MAX_FRAMES_AT_ONCE: Final = 2500
+"""Maximum number of frames that all taps show at once, counted in the same way."""
+
 MAX_HEAD: Final = 16 * 1024
 """Maximum size of a response head in bytes; what follows counts as bytes that are no frames."""
 
 MAX_PINGS: Final = 16
 """Number of pings in each direction whose pong a tap waits for."""
+
+_UNIT: Final = 4096
+"""Number of bytes of a payload that count as a frame."""
 
 _NAMES: Final = {"in": "client", "out": "server"}
 
@@ -75,6 +102,9 @@ class Owner(Protocol):
     limits: dict[str, int]
     """Counts how often a limit takes effect."""
 
+    shown: Allowance
+    """How many frames all taps may still show."""
+
     def ended(self, tap: "Tap") -> None:
         """Forget the tap after a while."""
 
@@ -98,8 +128,8 @@ class Tap:
         """The number of the connection in the log, once it is known."""
         self.has_ended = False
         self.readers: list[Reader] = []
-        self.max_frames = MAX_FRAMES
-        """Maximum number of frames that are shown of those received, or sent, at once; see `MAX_FRAMES`."""
+        self.shows_all = False
+        """Whether all frames are shown, however many and whatever that costs the other connections."""
         self.detach: Callable[[], None] | None = None
         """Ends the tap before its connection closes; None if it lasts as long as the connection."""
         self._now: Callable[[], float] = time
@@ -324,10 +354,20 @@ class Tap:
     def _add_frames(self, direction: str, data: bytes) -> None:
         frames = self._frames[direction]
         frames.keep = max(self._most_kept, *(reader.payload for reader in self.readers), 0)
-        for frame in frames.feed(data, self._now(), self.max_frames):
+        now, cost = self._now(), 1 + len(self.readers)
+        units = 0
+        for frame in frames.feed(data, now, self._find_most(now, cost)):
+            units += 1 + len(frame.payload) // _UNIT
             self._add_skipped(frames)
             self._add_frame(direction, frame)
+        self._owner.shown.use(units * cost)
         self._add_skipped(frames)
+
+    def _find_most(self, now: float, cost: int) -> int:
+        """Return how many frames may be shown, of which each counts `cost` times."""
+        if self.shows_all:
+            return sys.maxsize
+        return max(MIN_FRAMES, min(MAX_FRAMES, self._owner.shown.use_and_renew(0, now) // cost))
 
     def _add_skipped(self, frames: FrameReader) -> None:
         skipped, frames.skipped = frames.skipped, 0

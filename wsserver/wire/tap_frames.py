@@ -20,8 +20,10 @@ CLOSE, PING, PONG = 8, 9, 10
 _RSV1: Final = 0x40
 _TAIL: Final = b"\x00\x00\xff\xff"
 """What the receiver appends to a compressed message (RFC 7692 section 7.2.2)."""
-MAX_SMALL: Final = 125
-"""Maximum size of the payload of a frame that is skipped, in bytes; longer ones have a longer header."""
+MAX_SKIPPED: Final = 0xFFFF
+"""Maximum size of the payload of a frame that is skipped, in bytes: one read contains only a few longer ones."""
+_LENGTH_16, _LENGTH_64 = 126, 127
+"""Lengths that stand for 16 or 64 further bits (RFC 6455 section 5.2)."""
 _PIECE: Final = 64 * 1024
 """Maximum number of bytes that are inflated at a time."""
 MAX_INFLATED: Final = 4 * 1024 * 1024
@@ -181,15 +183,19 @@ class FrameReader:
                     yield self._finish(self._frame)
 
     def _skip_small(self, data: bytes, start: int) -> int:
-        """Skip whole frames with a payload of up to 125 bytes, except for a Close frame."""
+        """Skip whole frames with a payload of up to `MAX_SKIPPED` bytes, except for a Close frame."""
         # The compiled parser stops at the first frame that a client rarely sends.
-        whole, start = parse(data, start, MAX_SMALL, len(data), self.inflater is not None)
+        whole, start = parse(data, start, MAX_SKIPPED, len(data), self.inflater is not None)
         end, count, messages = start, len(whole), len(whole)
         while end + 1 < len(data):
             opcode, second = data[end] & 0x0F, data[end + 1]
             size = second & 0x7F
+            if opcode == CLOSE or size == _LENGTH_64:
+                break
+            if size == _LENGTH_16:
+                size = 2 + int.from_bytes(data[end + 2 : end + 4], "big")
             end += 2 + size + (second >> 7 << 2)
-            if opcode == CLOSE or size > MAX_SMALL or end > len(data):
+            if end > len(data):
                 break
             start = end
             count += 1

@@ -17,7 +17,8 @@ from twisted.logger import Logger
 
 from wsserver.config.settings import Settings
 from wsserver.wire.http11 import Request
-from wsserver.wire.tap_events import Tap
+from wsserver.wire.metering import Allowance
+from wsserver.wire.tap_events import FRAMES_PER_SECOND, MAX_FRAMES_AT_ONCE, Tap
 from wsserver.wire.timers import Deadline, Deadlines
 
 __all__ = ["MAX_READERS", "RETENTION", "Taps"]
@@ -50,6 +51,8 @@ class Taps:
         self.watch: Callable[[Tap, Any, Request], object] | None = None
         """Called with the tap, the connection and the request of each handshake; None to tap only those that ask."""
         self.limits = limits
+        self.shown = Allowance(FRAMES_PER_SECOND, 0.0, MAX_FRAMES_AT_ONCE)
+        """How many frames all taps may still show."""
         self._options = options
         self._deadlines = deadlines
         self._prefix = secrets.token_hex(4)

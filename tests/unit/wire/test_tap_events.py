@@ -6,7 +6,8 @@ import pytest
 from peers import CLOSE, PING, PONG, TEXT, close_payload, frame
 
 from wsserver.wire.http11 import parse
-from wsserver.wire.tap_events import MAX_KEPT, MAX_KEPT_EVENTS, Tap
+from wsserver.wire.metering import Allowance
+from wsserver.wire.tap_events import FRAMES_PER_SECOND, MAX_FRAMES, MAX_FRAMES_AT_ONCE, MAX_KEPT, MAX_KEPT_EVENTS, Tap
 
 
 class Owner:
@@ -14,6 +15,7 @@ class Owner:
 
     def __init__(self):
         self.forgotten = []
+        self.shown = Allowance(FRAMES_PER_SECOND, 0, MAX_FRAMES_AT_ONCE)
         self.limits = defaultdict(int)
 
     def ended(self, tap):
@@ -148,6 +150,67 @@ class KeptTests:
         late = Reader()
         tap.add_reader(late)
         assert late.missed == [3004 - 1 - MAX_KEPT_EVENTS]
+
+
+class SharedTests:
+    """What all taps of a server may show together."""
+
+    FLOOD = frame(TEXT, b"a") * MAX_FRAMES
+
+    @pytest.fixture
+    def flood(self, now):
+        """Return a function that passes a flood to taps with readers, and returns how many frames each showed."""
+        owner = Owner()
+
+        def start(count, readers):
+            made = [Tap(owner) for _ in range(count)]
+            for tap in made:
+                tap.begin(lambda: now[0], 1000)
+                tap.request(request("/echo"))
+                tap.sent(RESPONSE)
+                for _ in range(readers):
+                    tap.add_reader(Reader())
+            # Nothing that passed before counts.
+            now[0] += 10
+            for tap in made:
+                tap.received(self.FLOOD)
+            return [sum(one["type"] == "frame" for one in tap.readers[0].events) for tap in made]
+
+        return start
+
+    def test_floods_on_many_connections_share_a_limit_and_each_shows_a_few_frames(self, flood):
+        shown = flood(20, readers=1)
+        assert (shown[0], shown[-1]) == (MAX_FRAMES, 2)
+        assert sum(shown) <= MAX_FRAMES_AT_ONCE // 2 + 20 * 2
+
+    def test_every_reader_counts(self, flood):
+        assert sum(flood(20, readers=4)) <= MAX_FRAMES_AT_ONCE // 5 + 20 * 2
+
+    def test_a_later_flood_is_shown_again(self, flood):
+        flood(20, readers=1)
+        assert flood(1, readers=1) == [MAX_FRAMES]
+
+    def test_large_payloads_count_more(self, now):
+        owner = Owner()
+        tap = Tap(owner)
+        tap.begin(lambda: now[0], 100_000)
+        tap.request(request("/echo"))
+        tap.sent(RESPONSE)
+        reader = Reader()
+        reader.payload = 65536
+        tap.add_reader(reader)
+        for _ in range(5):
+            tap.received(frame(TEXT, b"a" * 40_000) * 50)
+        shown = sum(one["type"] == "frame" for one in reader.events)
+        assert shown <= MAX_FRAMES_AT_ONCE // 20 + 50
+        assert sum(reader.missed) == 250 - shown
+
+    def test_a_tap_that_must_show_all_is_not_limited(self, tap):
+        tap.shows_all = True
+        reader = Reader()
+        tap.add_reader(reader)
+        tap.received(self.FLOOD * 10)
+        assert reader.missed == []
 
 
 class ControlTests:

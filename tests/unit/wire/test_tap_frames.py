@@ -80,11 +80,27 @@ class FloodTests:
 
     def test_small_frames_beyond_the_limit_are_skipped_and_counted(self):
         made = reader()
-        found = list(made.feed(self.FLOOD + frame(TEXT, b"x" * 200) + frame(TEXT, b"cut")[:5], 0.0, most=10))
-        assert [len(one.payload) for one in found] == [1] * 10 + [200]
+        large = frame(TEXT, bytes(65_536))
+        found = list(made.feed(self.FLOOD + large + frame(TEXT, b"cut")[:5], 0.0, most=10))
+        assert [one.size for one in found] == [1] * 10 + [65_536]
         assert (made.skipped, found[-1].message) == (40, 51)
         assert [bytes(one.payload) for one in made.feed(b"\0" * 3, 0.0)] == []
         assert made.rest() is not None
+
+    @pytest.mark.parametrize("masked", [True, False])
+    @pytest.mark.parametrize("size", [0, 1, 125, 126, 1000, 65_535])
+    def test_a_skipped_frame_may_have_either_form_of_length(self, size, masked):
+        made = reader()
+        data = frame(BINARY, bytes(size), masked=masked) * 3
+        (shown,) = made.feed(data, 0.0, most=1)
+        assert (shown.size, made.skipped, made.rest()) == (size, 2, None)
+        made.skipped = 0
+        # The last frame is not complete at any of its bytes.
+        for end in range(len(data) - 1, len(data) * 2 // 3, -max(1, size // 10)):
+            list(made.feed(data[:end], 0.0, most=0))
+            assert made.skipped == 2
+            assert [one.size for one in made.feed(data[end:], 0.0)] == [size]
+            made.skipped = 0
 
     def test_a_close_frame_is_shown(self):
         found = list(reader().feed(self.FLOOD + frame(CLOSE, b""), 0.0, most=10))
