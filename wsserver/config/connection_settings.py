@@ -75,7 +75,7 @@ class ConnectionSettings:
         _LISTEN,
         an_endpoint,
         (),
-        "Twisted endpoint string on which the server answers /metrics, /health, /ready and /api, such as "
+        "Twisted endpoint string on which the server answers /metrics, /health, /ready, /api and /admin, such as "
         "tcp:9000:interface=127.0.0.1 or unix:/run/wsserver-admin.sock. The public port then answers these paths with "
         "404. Only the API needs a key there, so other machines should not reach it.",
         metavar="ENDPOINT",

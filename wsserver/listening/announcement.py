@@ -63,3 +63,7 @@ def announce(
             secure=secure,
             where=where,
         )
+        if settings.faults:
+            _log.info("the faults are listed at http{secure}://{where}/faults", secure=secure, where=where)
+        if settings.cases:
+            _log.info("the conformance cases are listed at http{secure}://{where}/case", secure=secure, where=where)

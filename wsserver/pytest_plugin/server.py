@@ -29,6 +29,9 @@ POLL = 0.02
 MAX_READ = 2**24
 """Number of bytes of the log that are read."""
 
+OPCODES = {0: "continuation", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong"}
+"""Opcode -> its name in the report of a failed test."""
+
 CHILD = "from wsserver.pytest_plugin.child import main; main()"
 
 
@@ -329,5 +332,8 @@ def _show(event: Mapping[str, Any]) -> str:
     arrow = {"in": "<-", "out": "->"}.get(event.get("direction", ""), "--")
     text = event.get("text", event.get("payload", event.get("line", "")))
     more = f" {event['code']} {event['reason']!r}" if "code" in event else f" {str(text)[:100]!r}"
-    opcode = f" opcode {event['opcode']}" if "opcode" in event else ""
-    return f"{event['t']:.3f} {arrow} {event['type']}{opcode}{more}"
+    what = event["type"]
+    if "opcode" in event:
+        opcode = OPCODES.get(event["opcode"], f"opcode {event['opcode']}")
+        what = f"{opcode}{'' if event['fin'] else ' (without FIN)'}{' (cut)' if what == 'cut' else ''}"
+    return f"{event['t']:.3f} {arrow} {what}{more}"

@@ -37,10 +37,10 @@ def test_the_curl_commands_print_what_the_page_shows(backend, tmp_path):
     """
     port, _ = backend
     page = PAGE.read_text("utf-8").replace("3000", str(port))
-    server_command, *curls = re.findall(r"```sh\n(twistd .*?|curl .*?)(?: &)?\n```", page)
+    server_command, *curls = re.findall(r"```sh\n(wsserver serve .*?|curl .*?)(?: &)?\n```", page)
     texts = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
     assert (len(curls), len(texts)) == (3, 2)
-    with twistd(tmp_path, *server_command.split()[1:], "--port", "0") as log:
+    with twistd(tmp_path, "-n", "wsserver", *server_command.split()[2:], "--port", "0") as log:
         server_port = find_port(log, r"ws://127\.0\.0\.1:([0-9]+)/")
 
         def run(command: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from contextlib import closing
 
 import pytest
 from backend import Backend
@@ -102,3 +103,11 @@ def test_no_secret_no_framework_and_no_poll_is_logged(process):
     polls = [line for line in log.splitlines() if re.search(r"GET /(ready|health|metrics) 200", line)]
     # The first answer of each probe is logged.
     assert len(polls) == 2
+
+
+def test_the_pages_for_testing_clients_are_named_when_the_server_starts():
+    with closing(Process("--faults", "--cases")) as server:
+        server.wait_or_close(lambda: "/case" in server.read_log(), "the last line of the start")
+        log = server.read_log()
+        assert f"the faults are listed at http://127.0.0.1:{server.port}/faults\n" in log
+        assert f"the conformance cases are listed at http://127.0.0.1:{server.port}/case\n" in log

@@ -161,7 +161,7 @@ class OptionTests:
     output = run_pytest(code, "-o", "python_classes=*Tests", failed=1, error=1)
     assert "waited 0.1 s for the end of <connection" in output
     assert "-- wsserver --" in output
-    assert "<- frame opcode 1 'hello'" in output
+    assert "<- text 'hello'" in output
     assert "connection opened number=1" in output
     # The frames of the plugin are hidden.
     assert "def wait(" not in output

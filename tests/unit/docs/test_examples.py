@@ -1,5 +1,6 @@
 """The Python code in the documentation works as its page says."""
 
+import importlib
 import re
 
 import pytest
@@ -60,3 +61,22 @@ def test_the_command_and_project_file_on_the_page_about_commands_are_those_of_th
     example = (dice / "twisted/plugins/wsserver_dice.py").read_text("utf-8")
     without_docstrings = re.sub(r'^ *"""[^"]*"""\n\n?', "", example, flags=re.MULTILINE)
     assert shown == without_docstrings
+
+
+def test_the_table_of_the_python_api_has_every_name_that_the_documentation_imports():
+    """Because the page says that other names may change in any version."""
+    table = (ROOT / "docs/reference/python-api.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`[^|]*) \| `([a-z0-9_.]+)` \|", table, re.MULTILINE)
+    listed = {(module, name) for names, module in rows for name in re.findall(r"`(\w+)`", names)}
+    assert all(hasattr(importlib.import_module(module), name) for module, name in listed)
+    pages = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs/examples").rglob("*.py"), ROOT / "README.md"]
+    imported = {
+        (module, name)
+        for page in pages
+        for module, names in re.findall(
+            r"^ *from (wsserver[\w.]*) import ([\w, ]+)$", page.read_text("utf-8"), re.MULTILINE
+        )
+        for name in names.split(", ")
+    }
+    assert imported
+    assert imported <= listed
