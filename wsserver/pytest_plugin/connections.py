@@ -12,6 +12,9 @@ __all__ = ["Connection", "Connections", "Headers", "WaitError"]
 MAX_EVENTS = 100_000
 """Maximum number of events of a connection that are kept."""
 
+MAX_PAYLOADS = 256 * 1024**2
+"""Maximum size in bytes of the payloads of a connection that are kept."""
+
 TEXT, CLOSE = 1, 8
 NO_STATUS, ABNORMAL = 1005, 1006
 
@@ -84,6 +87,8 @@ class Connection:
         self._messages: dict[str, list[str | bytes]] = {"in": [], "out": []}
         self._codes: dict[str, tuple[int, str]] = {}
         self._end: Mapping[str, Any] | None = None
+        self._size = 0
+        """Size of the payloads in bytes."""
         self._has_too_many = False
 
     # What the client did.
@@ -167,7 +172,8 @@ class Connection:
 
     def _check(self) -> None:
         if self._has_too_many:
-            raise RuntimeError(f"the connection has had over {MAX_EVENTS} frames, which is too many to keep")
+            limit = f"{MAX_EVENTS} frames or {MAX_PAYLOADS} bytes"
+            raise RuntimeError(f"the connection has had over {limit}, which is too much to keep")
 
     # Waiting.
 
@@ -251,7 +257,8 @@ class Connection:
         elif kind == "frame" and event["opcode"] == CLOSE:
             code = event["code"] if event["code"] is not None else NO_STATUS
             self._codes.setdefault(direction, (code, event["reason"]))
-        self._has_too_many = len(self._events) >= MAX_EVENTS
+        self._size += event.get("length") or 0
+        self._has_too_many |= len(self._events) >= MAX_EVENTS or self._size > MAX_PAYLOADS
         if not self._has_too_many:
             self._events.append(event)
 

@@ -51,15 +51,19 @@ def test_a_connection_that_ends_without_a_close_frame_has_1006(connection):
     assert (connection.close_code, connection.is_open) == (1006, False)
 
 
-def test_beyond_the_limit_the_lists_raise_an_error_instead_of_lacking_messages(connection, monkeypatch):
-    monkeypatch.setattr(connections, "MAX_EVENTS", 3)
+@pytest.mark.parametrize(("limit", "value"), [("MAX_EVENTS", 3), ("MAX_PAYLOADS", 30)])
+def test_beyond_a_limit_the_lists_raise_an_error_instead_of_lacking_messages(connection, monkeypatch, limit, value):
+    monkeypatch.setattr(connections, limit, value)
     for _ in range(3):
-        connection.add(frame("x"))
-    assert connection.messages == ["x"] * 3
-    connection.add(frame("x"))
+        connection.add(frame("x" * 10, length=10))
+    assert connection.messages == ["x" * 10] * 3
+    for text in ("x" * 10, ""):
+        connection.add(frame(text, length=len(text)))
     for name in ("messages", "sent", "events"):
-        with pytest.raises(RuntimeError, match="over 3 frames"):
+        with pytest.raises(RuntimeError, match=f"over .*{value} "):
             getattr(connection, name)
+    connection.add({"type": "end"})
+    assert connection.close_code == 1006
 
 
 def test_the_names_of_headers_are_compared_without_regard_to_case():
