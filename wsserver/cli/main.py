@@ -66,16 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: command and arguments, without the program name; None for the arguments of this process.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or (arguments[0].startswith("--") and arguments[0] not in _OWN_OPTIONS):
-        import_module("wsserver.cli.quickstart").run(arguments)
-        return
-    chosen, unknown = _parser(arguments[0] if arguments else "").parse_known_args(arguments)
-    if unknown:
-        # With the command's own usage line; `parse_args` would print that of the whole program.
-        chosen.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        chosen.run(chosen)
+        _run(sys.argv[1:] if arguments is None else arguments)
     except WsserverError as error:
         complain(error)
         raise SystemExit(EX_TEMPFAIL if error.is_temporary else 1) from None
@@ -83,6 +75,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         die_by(signal.SIGINT)
     except BrokenPipeError:
         die_by(signal.SIGPIPE)
+
+
+def _run(arguments: Sequence[str]) -> None:
+    if not arguments or (arguments[0].startswith("--") and arguments[0] not in _OWN_OPTIONS):
+        import_module("wsserver.cli.quickstart").run(arguments)
+        return
+    chosen, unknown = _parser(arguments[0]).parse_known_args(arguments)
+    if unknown:
+        # With the command's own usage line; `parse_args` would print that of the whole program.
+        chosen.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    chosen.run(chosen)
 
 
 def _parser(chosen: str) -> argparse.ArgumentParser:

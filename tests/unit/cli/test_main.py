@@ -259,3 +259,19 @@ class ClosedPipeTests:
         )
         os.close(writing)
         assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+
+
+@pytest.mark.parametrize("words", [[], ["--port", "0"], ["serve"], ["doctor", "ws://127.0.0.1"]], ids=" ".join)
+def test_ctrl_c_while_the_modules_are_imported_ends_the_program_without_a_traceback(words):
+    """Importing the server takes a second on a busy machine."""
+    code = f"""
+import wsserver.cli.main as program
+
+def interrupt(name):
+    raise KeyboardInterrupt
+
+program.import_module = interrupt
+program.main({words!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
