@@ -103,8 +103,8 @@ function save() {
   name.value = '';
 }
 
-/** @param {() => void} onConnect */
-export function startForm(onConnect) {
+/** @param {() => void} onConnect @param {() => void} onEnter Called for Enter in a field. */
+export function startForm(onConnect, onEnter) {
   const kept = recall('form', null, THIS_TAB);
   url.value = kept?.url || base.href;
   protocols.value = kept?.protocols ?? '';
@@ -114,7 +114,13 @@ export function startForm(onConnect) {
     event.preventDefault();
     onConnect();
   });
-  protocols.addEventListener('keydown', ({ key }) => key === 'Enter' && onConnect());
+  for (const field of [url, protocols]) {
+    field.addEventListener('keydown', (event) => {
+      if (event.key !== 'Enter' || event.isComposing) return;
+      event.preventDefault();
+      onEnter();
+    });
+  }
   byId('save-form').addEventListener('submit', (event) => {
     event.preventDefault();
     save();

@@ -26,9 +26,9 @@ const NORMAL = [1000, 1001, 1005];
  * @param {Server} server
  * @returns {Happening}
  */
-export function explainClose({ code, reason, wasClean, byUs }, server) {
+export function explainClose({ url, code, reason, wasClean, byUs }, server) {
   const details = [
-    t('codeMeans', { code, meaning: explainCode(server, code) }),
+    t('codeMeans', { code, meaning: explainCode(server, code, url) }),
     reason ? t('reasonGiven', { reason }) : t('noReason'),
     t(wasClean ? 'clean' : 'notClean'),
   ];

@@ -50,6 +50,12 @@ export class Filtered {
     return this.#messages.get(this.#passes ? this.#found[this.#head + index] : this.#messages.first + index);
   }
 
+  /** @returns {Message[]} */
+  all() {
+    const found = Array.from({ length: this.length }, (_, index) => this.at(index));
+    return /** @type {Message[]} */ (found.filter(Boolean));
+  }
+
   /** @param {number} seq @returns {number} The index of a record, or of the first one after it. */
   indexOf(seq) {
     if (!this.#passes) return Math.max(0, seq - this.#messages.first);

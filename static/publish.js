@@ -7,6 +7,8 @@
 import { t } from './i18n.js';
 import { base } from './server.js';
 
+const PERMISSION_DENIED = 103;
+
 /**
  * @param {string} key Empty to publish as a client.
  * @param {string} channel
@@ -48,7 +50,7 @@ async function asClient(channel, data) {
       socket.onmessage = (event) => {
         for (const line of event.data.split('\n').filter(Boolean)) {
           const { id, error } = JSON.parse(line);
-          if (error) reject(new Error(error.message));
+          if (error) reject(new Error(error.code === PERMISSION_DENIED ? `${error.message}. ${t('orKey')}` : error.message));
           else if (id === 2) resolve(undefined);
         }
       };

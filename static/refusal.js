@@ -19,12 +19,16 @@ export async function askWhyRefused(url, key) {
 
 /** @param {URL} refused */
 async function readRefusal(refused) {
-  const asked = new URL(refused);
-  if (asked.searchParams.has('channel')) {
-    // The server refuses an event stream of a channel for the same reason as a WebSocket.
-    asked.pathname = new URL('sse', document.baseURI).pathname;
-    asked.searchParams.delete('format');
-  }
+  const stream = new URL(refused);
+  // The server refuses an event stream of a channel, and a misspelled parameter, for the same reason as a WebSocket.
+  stream.pathname = new URL('sse', document.baseURI).pathname;
+  stream.searchParams.delete('format');
+  const isChannel = refused.search && refused.pathname === new URL('ws', document.baseURI).pathname;
+  return (isChannel && await readAnswer(stream)) || readAnswer(refused);
+}
+
+/** @param {URL} asked */
+async function readAnswer(asked) {
   const stopped = new AbortController();
   const timer = setTimeout(() => stopped.abort(), PATIENCE_MS);
   try {

@@ -13,6 +13,8 @@ export class Repeat {
   /** @type {HTMLInputElement} */ #count = byId('repeat-count');
   /** @type {HTMLInputElement} */ #rate = byId('repeat-rate');
   #timer = 0;
+  /** Counts the starts and stops, because reading a file takes time. */
+  #turn = 0;
   #sent = 0;
   #read;
   #send;
@@ -35,14 +37,17 @@ export class Repeat {
   }
 
   stop() {
+    this.#turn += 1;
     clearInterval(this.#timer);
     this.#timer = 0;
     byId('repeat-start').textContent = t('start');
   }
 
   async #start() {
+    this.#turn += 1;
+    const turn = this.#turn;
     const data = await this.#read();
-    if (data === null) return;
+    if (data === null || turn !== this.#turn) return;
     const [count, rate] = [this.#count.valueAsNumber, this.#rate.valueAsNumber];
     let last = performance.now();
     let due = 1;

@@ -17,9 +17,10 @@ export async function copyText(text) {
   if (focused instanceof HTMLElement) focused.focus();
 }
 
-/** @param {string | ArrayBuffer} data @param {string} name @param {string} [type] */
-export function saveFile(data, name, type = typeof data === 'string' ? 'text/plain' : 'application/octet-stream') {
-  const href = URL.createObjectURL(new Blob([data], { type }));
+/** @param {string | ArrayBuffer | Blob} data @param {string} name */
+export function saveFile(data, name) {
+  const type = typeof data === 'string' ? 'text/plain' : 'application/octet-stream';
+  const href = URL.createObjectURL(data instanceof Blob ? data : new Blob([data], { type }));
   /** @type {HTMLAnchorElement} */ (element('a', { href, download: name })).click();
   setTimeout(() => URL.revokeObjectURL(href), 1000);
 }

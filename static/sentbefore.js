@@ -3,6 +3,7 @@
  */
 
 const MAX_KEPT = 100;
+const MAX_CHARACTERS = 4 * 1024 * 1024;
 
 export class SentBefore {
   /** @type {{type: string, text: string}[]} */
@@ -17,7 +18,8 @@ export class SentBefore {
     const last = this.#kept.at(-1);
     if (!text || last?.text === text && last.type === type) return;
     this.#kept.push({ type, text });
-    if (this.#kept.length > MAX_KEPT) this.#kept.shift();
+    const size = () => this.#kept.reduce((sum, one) => sum + one.text.length, 0);
+    while (this.#kept.length > MAX_KEPT || size() > MAX_CHARACTERS) this.#kept.shift();
   }
 
   /** @param {{type: string, text: string}} current @returns {{type: string, text: string} | null} */

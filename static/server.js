@@ -37,12 +37,14 @@ export async function loadServer() {
 /**
  * @param {Server} server
  * @param {number} code
+ * @param {string} url Where the code came from: those above 4000 mean something else on every server.
  * @returns {string}
  */
-export function explainCode(server, code) {
-  if (isTranslated(`code.${code}`)) return t(`code.${code}`);
-  const known = server.closeCodes[code];
-  if (known) return known;
+export function explainCode(server, code, url) {
+  const { host, pathname } = new URL(url);
+  const isOurs = code < 4000 || (host === location.host && !pathname.includes('/faults/'));
+  if (isOurs && isTranslated(`code.${code}`)) return t(`code.${code}`);
+  if (isOurs && server.closeCodes[code]) return server.closeCodes[code];
   if (code >= 3000 && code <= 3999) return t('codeRegistered');
   if (code >= 4000 && code <= 4999) return t('codePrivate');
   return t('codeUnknown');

@@ -69,6 +69,20 @@ export class Session {
     else this.disconnect();
   }
 
+  /** Enter in the form connects to what it says now, even if there is a connection to something else. */
+  enter() {
+    if ((this.state === 'OPEN' || this.state === 'WAITING') && this.#hasChanged()) this.connectTo(typedUrl());
+    else this.toggle();
+  }
+
+  #hasChanged() {
+    try {
+      return targetUrl() !== this.url || String(askedProtocols()) !== String(this.protocols);
+    } catch {
+      return true;
+    }
+  }
+
   /** @param {string} url Connect to a URL of this server, or any other, as if the user had typed it. */
   connectTo(url) {
     const connect = () => {

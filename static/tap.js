@@ -117,7 +117,7 @@ export class Tap {
     if (event.id <= this.#last) return;
     this.#last = event.id ?? this.#last;
     if (event.type === 'handshake') {
-      this.#handshakes.push(event);
+      if (this.#handshakes.length < MAX_FRAMES) this.#handshakes.push(event);
       if (this.#opened) this.#attach(this.#opened, event);
     } else if (event.type === 'frame' && event.opcode < CLOSE && event.message !== null) this.#frame(event);
     else if (event.type === 'end' || event.type === 'tcp' || event.opcode === CLOSE) this.#ending(event);
@@ -130,7 +130,7 @@ export class Tap {
       this.#hasEnded = true;
       this.#source?.close();
     }
-    this.#endings.push(event);
+    if (this.#endings.push(event) > MAX_FRAMES) this.#endings.shift();
     if (this.#closed) this.#attach(this.#closed, event);
   }
 

@@ -131,8 +131,44 @@ class ReconnectTests:
             assert longest / 2 <= seconds <= longest + 1
 
 
+class EnterTests:
+    """Enter in the form while there is a connection."""
+
+    def test_connects_to_another_url_that_was_typed(self, server_page):
+        server_page.connect_to("/echo")
+        server_page.url.fill("/ws")
+        server_page.url.press("Enter")
+        expect(server_page.events.last).to_contain_text(f"Connected to {server_page.websocket_url('/ws')}")
+        expect(server_page.events.filter(has_text="Disconnected, code 1000")).to_have_count(1)
+
+    def test_connects_again_for_other_subprotocols(self, server_page):
+        server_page.connect_to("/echo")
+        server_page.subprotocols.fill("chat")
+        server_page.subprotocols.press("Enter")
+        expect(server_page.events.last).to_contain_text("Subprotocol: chat")
+
+    def test_disconnects_if_the_form_is_as_it_was(self, server_page):
+        server_page.connect_to("/echo")
+        server_page.url.press("Enter")
+        server_page.expect_state("Closed")
+
+
 class CloseTests:
     """The connection closes."""
+
+    def test_codes_above_4000_mean_on_other_servers_what_these_say(self, server_page):
+        meanings = server_page.page.evaluate(
+            """async () => {
+                const { explainCode, loadServer } = await import('/server.js');
+                const server = await loadServer();
+                const host = location.host;
+                return [`ws://${host}/ws`, `ws://${host}/faults/close`, 'wss://other.example/ws']
+                    .map((url) => [explainCode(server, 4001, url), explainCode(server, 1012, url)]);
+            }"""
+        )
+        assert meanings[0][0].startswith("token expired")
+        assert meanings[1][0] == meanings[2][0] == "a code private to the application"
+        assert {meaning[1] for meaning in meanings} == {"service restart: the server restarts, connect again"}
 
     def test_disconnect_closes_with_1000_and_logs_a_clean_close(self, server_page):
         server_page.connect_to("/echo")
@@ -215,6 +251,20 @@ class FailureTests:
         server_page.connect.click()
         expect(server_page.problem).to_contain_text("The server gives this reason")
         expect(server_page.problem).to_contain_text("expected at most 255")
+
+    @pytest.mark.parametrize(
+        ("path", "reason"),
+        [
+            ("/ws?chanel=foo", "unknown parameter 'chanel': expected channel"),
+            ("/nope?channel=foo", "no page at '/nope'"),
+        ],
+    )
+    def test_shows_the_reason_for_a_wrong_query(self, server_with, visit, path, reason):
+        server_page = visit(server_with("--catch-all", "off"))
+        server_page.complaints.allow("WebSocket connection to .* failed|Failed to load resource")
+        server_page.url.fill(path)
+        server_page.connect.click()
+        expect(server_page.problem).to_contain_text(reason)
 
     def test_shows_the_reason_from_the_list_of_refusals_if_the_user_has_an_api_key(self, server_with, visit):
         """A plain request to this path only says that it accepts WebSockets."""

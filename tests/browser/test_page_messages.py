@@ -1,5 +1,6 @@
 """Tests for the page's messages: how they are sent and received, and their list."""
 
+import json
 import re
 
 import pytest
@@ -76,6 +77,21 @@ class SendTests:
             server_page.message.press(key)
             expect(server_page.message).to_have_value(text)
             expect(server_page.send_as).to_have_value(kind)
+
+    def test_keeps_at_most_100_messages_and_4_million_characters_for_the_arrows(self, server_page):
+        kept = server_page.page.evaluate(
+            """async () => {
+                const { SentBefore } = await import('/sentbefore.js');
+                return [['x', 200], ['x'.repeat(1_000_000), 20]].map(([text, count]) => {
+                    const sent = new SentBefore();
+                    for (let number = 0; number < count; number += 1) sent.add('text', `${text}${number}`);
+                    let steps = 0;
+                    while (sent.older({ type: 'text', text: '' })) steps += 1;
+                    return steps;
+                });
+            }"""
+        )
+        assert kept == [100, 4]
 
     def test_an_arrow_inside_several_lines_moves_the_cursor(self, server_page):
         server_page.connect_to("/echo")
@@ -166,6 +182,31 @@ class SendTests:
         assert at_once == "Buffered: 500,000 bytes"
         expect(server_page.received).to_have_count(1)
         expect(server_page.page.locator("#buffered")).to_be_hidden()
+
+    def test_repeats_once_if_start_is_pressed_again_while_the_message_is_read(self, server_page):
+        """Reading a file takes time."""
+        sent = server_page.page.evaluate(
+            """async () => {
+                const { Repeat } = await import('/repeat.js');
+                const fields = { 'repeat-count': '3', 'repeat-rate': '1000' };
+                for (const [id, value] of Object.entries(fields)) document.getElementById(id).value = value;
+                let sent = 0;
+                const pause = () => new Promise((resolve) => setTimeout(resolve, 50));
+                const repeat = new Repeat(async () => { await pause(); return 'x'; }, () => { sent += 1; }, () => 0);
+                const form = document.getElementById("repeat-form");
+                const press = () => form.dispatchEvent(new Event("submit", { cancelable: true }));
+                press();
+                press();
+                while (sent < 3) await pause();
+                await pause();
+                press();
+                repeat.stop();
+                await pause();
+                await pause();
+                return sent;
+            }"""
+        )
+        assert sent == 3
 
     def test_repeats_a_message_at_a_rate_until_it_is_stopped(self, server_page):
         server_page.connect_to("/echo")
@@ -288,6 +329,76 @@ class DetailTests:
             server_page.detail.get_by_role("button", name="Save").click()
         assert re.fullmatch(r"received-[\d-]+\.bin", saved.value.suggested_filename)
         assert saved.value.path().read_bytes() == b"\x00\xff\x80"
+
+    @pytest.fixture
+    def save(self, server_page):
+        """Return a function that saves the list, and returns the name and the content of the file."""
+
+        def save_as(form):
+            server_page.page.get_by_role("button", name="Save…").click()
+            with server_page.page.expect_download() as saved:
+                server_page.page.get_by_role("dialog", name="Save the list").get_by_role("button", name=form).click()
+            return saved.value.suggested_filename, saved.value.path().read_text("utf-8")
+
+        return save_as
+
+    def test_saves_the_list_as_json_lines(self, server_page, save):
+        server_page.connect_to("/echo")
+        server_page.say("Grüße, 世界\nsecond line")
+        server_page.send_as.select_option("Hex")
+        server_page.say("00ff80")
+        expect(server_page.received).to_have_count(2)
+        name, text = save("JSON lines")
+        assert re.fullmatch(r"messages-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.jsonl", name)
+        connecting, connected, *messages = map(json.loads, text.splitlines())
+        assert connecting["direction"] == connected["direction"] == "event"
+        assert connected["title"].startswith("Connected to ws://")
+        times = [message.pop("time") for message in messages]
+        assert times == sorted(times)
+        assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}\.\d{3}Z", time) for time in times)
+        assert messages == [
+            {"direction": "sent", "text": "Grüße, 世界\nsecond line"},
+            {"direction": "received", "text": "Grüße, 世界\nsecond line"},
+            {"direction": "sent", "base64": "AP+A"},
+            {"direction": "received", "base64": "AP+A"},
+        ]
+
+    def test_saves_the_list_as_text_in_which_each_message_begins_with_its_time(self, server_page, save):
+        server_page.connect_to("/echo")
+        server_page.say("one\ntwo")
+        server_page.send_as.select_option("Hex")
+        server_page.say("00ff80")
+        expect(server_page.received).to_have_count(2)
+        name, text = save("Text")
+        assert name.endswith(".txt")
+        lines = re.sub(r"(?m)^\S+Z ", "TIME ", text).splitlines()
+        assert [line for line in lines if "↑" in line or "↓" in line or line == "    two"] == [
+            *("TIME ↑ one", "    two", "TIME ↓ one", "    two"),
+            *("TIME ↑ <00 ff 80>", "TIME ↓ <00 ff 80>"),
+        ]
+
+    def test_saves_only_what_the_filter_shows(self, server_page, save):
+        add(server_page, 30_000)
+        page = server_page.page
+        page.get_by_role("searchbox").fill("number 2999")
+        expect(page.locator("#counts")).to_have_text("11 of 30,000 shown")
+        page.get_by_role("button", name="Save…").click()
+        expect(page.locator("#export-count")).to_have_text("11 rows: those that the filter shows.")
+        page.keyboard.press("Escape")
+        _, text = save("JSON lines")
+        assert [json.loads(line)["text"] for line in text.splitlines()] == [
+            "number 2999",
+            *(f"number {2999 * 10 + digit}" for digit in range(10)),
+        ]
+
+    def test_saves_a_long_list_in_the_order_of_the_messages(self, server_page, save):
+        add(server_page, 100_000)
+        _, text = save("Text")
+        assert [line.rpartition(" ")[2] for line in text.splitlines()] == [str(number) for number in range(100_000)]
+
+    def test_has_nothing_to_save_in_an_empty_list(self, server_page):
+        server_page.page.get_by_role("button", name="Save…").click()
+        expect(server_page.page.get_by_role("button", name="JSON lines")).to_be_disabled()
 
     def test_arrow_keys_go_from_message_to_message(self, server_page):
         add(server_page, 200)
