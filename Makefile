@@ -146,8 +146,9 @@ docs: $(VENV)/installed ## generate the pages of the reference that come from th
 	$(BIN)/python -m wsserver.web.openapi > docs/reference/openapi.json
 	$(BIN)/python -m wsserver.web.asyncapi > docs/reference/asyncapi.json
 
-# The screenshots of the browser page in docs/. The Chinese one needs a font, such as fonts-wqy-microhei.
-screenshots: $(VENV)/installed system ## take the screenshots in the documentation
+# The screenshots of the pages in docs/. The Chinese one needs a font, which the tests do not need.
+screenshots: $(VENV)/installed ## take the screenshots in the documentation
+	@sh tests/install_system_packages.sh screenshots
 	$(BIN)/python tests/browser/screenshots.py
 	$(BIN)/python tests/browser/admin_screenshots.py
 

@@ -24,6 +24,8 @@ command -v redis-server >/dev/null || missing="$missing redis-server"
 command -v systemd-analyze >/dev/null || missing="$missing systemd"
 [ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
 [ -e /usr/include/zlib.h ] || missing="$missing zlib1g-dev"
+# Only the screenshots need it.
+[ "${1:-}" != screenshots ] || fc-list :lang=zh | grep -q . || missing="$missing fonts-wqy-microhei"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq

@@ -1,8 +1,7 @@
 """
 Take the screenshots of the browser page that the README and the docs show: `make screenshots`.
 
-They are taken from a real server, with fixed content, so that only a change of the page changes them. The Chinese one
-needs a font with Chinese characters, such as the Debian package fonts-wqy-microhei.
+They are taken from a real server, with fixed content, so that only a change of the page changes them.
 """
 
 import sys
@@ -93,6 +92,13 @@ def use_fault(page: Page) -> None:
     expect(page.locator("#problem-title")).to_contain_text("1012")
 
 
+def run_cases(page: Page) -> None:
+    """Run the conformance cases in Chromium, and show the report."""
+    page.goto(f"{page.url}conformance.html")
+    page.get_by_role("button", name="Run all cases").click()
+    page.get_by_role("link", name="Report with all reasons").click(timeout=180_000)
+
+
 PHONE_OPTIONS = {"viewport": PHONE, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
 SHOTS = (
     Shot("page", {"viewport": DESKTOP}, read_json),
@@ -100,6 +106,7 @@ SHOTS = (
     Shot("page-phone", PHONE_OPTIONS, connect),
     Shot("page-chinese", {"viewport": DESKTOP, "locale": "zh-CN"}, read_json),
     Shot("page-faults", {"viewport": DESKTOP}, use_fault),
+    Shot("conformance-report", {"viewport": DESKTOP}, run_cases),
 )
 
 
@@ -108,7 +115,7 @@ def main() -> None:
     port = free_port()
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        with running_server(Path(directory), port, "--faults"):
+        with running_server(Path(directory), port, "--faults", "--cases"):
             for shot in SHOTS:
                 page = chromium.new_context(**{"locale": "en-US", **shot.options}).new_page()  # type: ignore[arg-type]
                 page.goto(f"http://127.0.0.1:{port}/")

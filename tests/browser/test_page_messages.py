@@ -297,6 +297,7 @@ class DetailTests:
                 list.draw();
             }"""
         )
+        expect(server_page.received).to_have_count(2)
         server_page.read(server_page.received.last)
         server_page.show_as("Bytes")
         view = server_page.detail.locator(".hex")

@@ -1,6 +1,7 @@
 """The panels of the page: search, plots, code to copy, the wire, faults."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -151,6 +152,17 @@ class CodeTests:
         done = subprocess.run(command, capture_output=True, timeout=30, check=True)
         assert done.stdout.decode() == f"{AWKWARD}\nclosed 1000 \n"
 
+    def test_wscat_sends_the_message_and_prints_the_answer(self, code_for):
+        """It ends with its standard input, which a terminal keeps open."""
+        path = f"{install_node_packages()}/node_modules/.bin:/usr/local/bin:/usr/bin:/bin"
+        command = ["sh", "-c", code_for("wscat", AWKWARD)]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, env={**os.environ, "PATH": path}, stdin=pipe, stdout=pipe) as wscat:
+            printed = wscat.stdout.read().decode()
+        assert AWKWARD in printed
+        assert wscat.returncode == 0
+
+    # Neither Debian nor a registry that the tests use has the program websocat.
     @pytest.mark.parametrize(
         ("language", "expected"),
         [

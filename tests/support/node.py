@@ -2,7 +2,7 @@
 The npm packages that tests use, installed once below build/.
 
 They are Centrifugo's SDK, `ws`, EventSource polyfills, and judges: `fossil-delta` of deltas, `axe-core` of the
-accessibility of pages, and the parser of AsyncAPI. Puppeteer drives Firefox.
+accessibility of pages, and the parser of AsyncAPI. Puppeteer drives Firefox, and wscat is a client for terminals.
 """
 
 import fcntl
@@ -19,6 +19,7 @@ NODE = ROOT / "build" / "node"
 PACKAGES = (
     *("centrifuge@5.8.0", "ws@8.23.0", "event-source-polyfill@1.0.31", "eventsource@4.1.1"),
     *("fossil-delta@2.0.0", "axe-core@4.14.1", "@asyncapi/parser@3.6.6", "puppeteer-core@24.43.1"),
+    "wscat@6.1.0",
 )
 
 
