@@ -28,7 +28,8 @@ from wsserver.typing import ChannelName, Path
 from wsserver.web.tap_formats import describe
 from wsserver.wire.http11 import Refusal, Request
 from wsserver.wire.protocol import ServerProtocol, bind
-from wsserver.wire.tap_events import Event, Tap
+from wsserver.wire.tap_events import Tap
+from wsserver.wire.tap_readers import Event
 from wsserver.wire.timers import use_monotonic_clock
 
 __all__ = ["main"]

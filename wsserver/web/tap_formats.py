@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from wsserver import __version__
-from wsserver.wire.tap_events import Event
+from wsserver.wire.tap_readers import Event
 
 __all__ = ["FORMATS", "Form", "describe"]
 

@@ -17,7 +17,8 @@ from wsserver.wire.eventstream import HEADERS, UNBUFFERED
 from wsserver.wire.http11 import Refusal, Request, bad_request, forbidden
 from wsserver.wire.protocol import ServerFactory, ServerProtocol
 from wsserver.wire.tap_attach import join
-from wsserver.wire.tap_events import Event, Tap
+from wsserver.wire.tap_events import Tap
+from wsserver.wire.tap_readers import Event
 from wsserver.wire.taps import MAX_READERS, RETENTION
 from wsserver.wire.timers import Deadline
 

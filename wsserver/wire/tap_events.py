@@ -11,6 +11,7 @@ from wsserver.typing import Header
 from wsserver.wire.http11 import Request
 from wsserver.wire.metering import Allowance
 from wsserver.wire.tap_frames import CLOSE, PING, PONG, Frame, FrameReader, Inflater
+from wsserver.wire.tap_readers import Event, Reader
 
 __all__ = [
     "FRAMES_PER_SECOND",
@@ -18,8 +19,6 @@ __all__ = [
     "MAX_FRAMES_AT_ONCE",
     "MAX_KEPT",
     "MAX_KEPT_EVENTS",
-    "Event",
-    "Reader",
     "Tap",
 ]
 
@@ -62,38 +61,6 @@ _UNIT: Final = 4096
 """Number of bytes of a payload that count as a frame."""
 
 _NAMES: Final = {"in": "client", "out": "server"}
-
-
-class Event:
-    """Something that happened on the wire."""
-
-    __slots__ = ("fields", "number", "payload", "payload_size")
-
-    def __init__(self, number: int, fields: dict[str, Any], payload: bytes | None = None, size: int = 0) -> None:
-        self.number = number
-        """The number of the event, from 1."""
-        self.fields = fields
-        """What `docs/reference/tap.md` describes, without the payload."""
-        self.payload = payload
-        """The first bytes of the payload; None if the event has none."""
-        self.payload_size = size
-        """Size of the whole payload, in bytes."""
-
-
-class Reader(Protocol):
-    """A reader of a tap."""
-
-    payload: int
-    """Maximum number of bytes of each payload that the reader needs."""
-
-    def on_event(self, event: Event) -> None:
-        """Receive an event."""
-
-    def on_gap(self, missed: int) -> None:
-        """Receive the number of events that were not kept."""
-
-    def on_end(self) -> None:
-        """Receive the end: no event follows."""
 
 
 class Owner(Protocol):
