@@ -1,4 +1,4 @@
-"""Chromium through nginx, HAProxy and Caddy with the files in `packaging`, over TLS and HTTP/2."""
+"""Chromium and Firefox through nginx, HAProxy and Caddy with the files in `packaging`, over TLS and HTTP/2."""
 
 import json
 
@@ -26,7 +26,7 @@ WHO_AM_I = """() => new Promise((resolve, reject) => {
 @pytest.mark.parametrize(
     ("name", "protocol"), [("nginx", "h2"), ("haproxy", "h2"), ("haproxy-tcp", "http/1.1"), ("caddy", "h2")]
 )
-def test_page_websocket_events_and_api_work_through_the_proxy(trusting, authority, tmp_path, name, protocol):
+def test_page_websocket_events_and_api_work_through_the_proxy(trusting, firefox, authority, tmp_path, name, protocol):
     issued, port = authority.issue(tmp_path / "issued"), free_port()
     folder = tmp_path / "server"
     folder.mkdir()
@@ -41,10 +41,15 @@ def test_page_websocket_events_and_api_work_through_the_proxy(trusting, authorit
         server_page = ServerPage(page, f"https://localhost:{proxy.https}", complaints)
         server_page.open()
         server_page.connect_to("/echo")
-        assert page.evaluate(EVERYTHING, KEY) == ["hello", 200, "published"]
-        assert page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol") == protocol
-        if name == "haproxy":
-            # HAProxy speaks HTTP/2 for WebSockets, too (RFC 8441).
-            assert ["x-client-version", "2.0"] in json.loads(page.evaluate(WHO_AM_I))["headers"]
+        in_firefox = firefox.open_page()
+        in_firefox.goto(f"https://localhost:{proxy.https}/")
+        for one in (page, in_firefox):
+            assert one.evaluate(EVERYTHING, KEY) == ["hello", 200, "published"]
+            assert one.evaluate("() => performance.getEntriesByType('navigation')[0].nextHopProtocol") == protocol
+            if name == "haproxy":
+                # HAProxy speaks HTTP/2 for WebSockets, too (RFC 8441).
+                assert ["x-client-version", "2.0"] in json.loads(one.evaluate(WHO_AM_I))["headers"]
         context.close()
-    assert complaints.unexpected() == []
+        complained = in_firefox.complaints()
+        in_firefox.close()
+    assert complaints.unexpected() + complained == []

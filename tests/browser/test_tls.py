@@ -2,6 +2,7 @@
 
 import pytest
 from person import EVERYTHING, Complaints, ServerPage
+from pki import make_authority
 from ports import free_port
 from processes import running_server
 from waiting import wait_until
@@ -35,8 +36,9 @@ def test_page_websocket_events_and_api_work_over_tls(trusting, authority, tmp_pa
     assert "tls handshake failed" not in log
 
 
-def test_logs_the_alert_of_a_browser_that_does_not_trust_the_authority(chromium, authority, tmp_path):
-    own, port = authority.issue(tmp_path / "issued"), free_port()
+def test_logs_the_alerts_of_browsers_that_do_not_trust_the_authority(chromium, firefox, tmp_path):
+    other = make_authority(tmp_path, "unknown")
+    own, port = other.issue(tmp_path / "issued"), free_port()
     directory = tmp_path / "server"
     directory.mkdir()
     with running_server(directory, port, "--tls-cert", str(own.fullchain), "--tls-key", str(own.privkey)):
@@ -44,8 +46,13 @@ def test_logs_the_alert_of_a_browser_that_does_not_trust_the_authority(chromium,
         with pytest.raises(Exception, match="ERR_CERT_AUTHORITY_INVALID"):
             context.new_page().goto(f"https://localhost:{port}/")
         context.close()
+        page = firefox.open_page()
+        with pytest.raises(Exception, match="SEC_ERROR_UNKNOWN_ISSUER"):
+            page.goto(f"https://localhost:{port}/")
+        page.close()
     log = (directory / "server.log").read_text()
-    assert 'tls handshake failed reason="the client does not trust the certificate: alert certificate unknown"' in log
+    for alert in ("certificate unknown", "unknown ca"):
+        assert f'tls handshake failed reason="the client does not trust the certificate: alert {alert}"' in log
 
 
 def test_a_renewed_certificate_is_used_and_an_open_websocket_stays_open(trusting, authority, tmp_path):

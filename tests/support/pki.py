@@ -71,12 +71,12 @@ class Authority:
         return Issued(*paths, write_key(folder / "privkey.pem", key), certificate, key)
 
 
-def make_authority(folder: Path) -> Authority:
-    """Create a root and an intermediate authority; write the root's certificate to a folder."""
+def make_authority(folder: Path, name: str = "wsserver test") -> Authority:
+    """Create a root and an intermediate authority of this name; write the root's certificate to a folder."""
     root_key, key = make_key(), make_key()
-    root_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "wsserver test root")])
-    root = _sign("wsserver test root", root_key.public_key(), root_key, root_name, 20, None)
-    intermediate = _sign("wsserver test intermediate", key.public_key(), root_key, root_name, 20, None)
+    root_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{name} root")])
+    root = _sign(f"{name} root", root_key.public_key(), root_key, root_name, 20, None)
+    intermediate = _sign(f"{name} intermediate", key.public_key(), root_key, root_name, 20, None)
     path = folder / "root.pem"
     path.write_bytes(root.public_bytes(PEM))
     return Authority(path, intermediate, key)
