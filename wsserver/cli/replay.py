@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many times faster than recorded; 0 sends each message as soon as the client has sent those before it "
         "[default: 1]",
     )
-    parser.add_argument("--path", metavar="PATH", help="the path for all recordings [default: the recorded paths]")
+    parser.add_argument(
+        "--path", type=_a_path, metavar="PATH", help="the path for all recordings [default: the recorded paths]"
+    )
     parser.add_argument("--port", default="8080", metavar="PORT", help="the TCP port to listen on [default: 8080]")
     parser.add_argument(
         "--interface", default="127.0.0.1", metavar="ADDRESS", help="the address to listen on [default: 127.0.0.1]"
@@ -40,6 +42,12 @@ def _a_speed(text: str) -> float:
     if not 0 <= speed <= MAX_SPEED:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to {MAX_SPEED:.0f}, not {text!r}")
     return speed
+
+
+def _a_path(text: str) -> str:
+    if not text.startswith("/"):
+        raise argparse.ArgumentTypeError(f"expected a path such as /echo, not {text!r}")
+    return text
 
 
 def run(chosen: argparse.Namespace) -> None:

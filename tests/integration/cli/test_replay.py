@@ -119,6 +119,7 @@ def test_a_har_has_what_readers_of_the_format_expect(server, tmp_path):
     [
         (("missing.jsonl",), 1, "missing.jsonl: No such file or directory"),
         (("--speed", "-1", "x"), 2, "expected a number from 0 to 1000, not '-1'"),
+        (("--path", "echo", "x"), 2, "expected a path such as /echo, not 'echo'"),
         ((__file__,), 1, "expected the events of a tap (format=jsonl), or a HAR with WebSockets"),
     ],
 )
