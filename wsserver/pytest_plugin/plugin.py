@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["pytest_runtest_makereport", "wsserver", "wsserver_settings"]
 
+MAX_PROCESSES = 4
+"""Maximum number of server processes: one for each set of options that tests have used last."""
+
 
 @pytest.fixture
 def wsserver_settings() -> Mapping[str, Any]:
@@ -39,9 +42,15 @@ def wsserver(
     from wsserver.pytest_plugin.server import TestServer  # noqa: PLC0415 (only if a test needs it)
 
     key = repr(sorted(wsserver_settings.items()))
-    server = _wsserver_processes.get(key)
-    if server is None or not server.is_running:
-        server = _wsserver_processes[key] = TestServer(wsserver_settings)
+    server = _wsserver_processes.pop(key, None)
+    if server is not None and not server.is_running:
+        server.stop()
+        server = None
+    if server is None:
+        while len(_wsserver_processes) >= MAX_PROCESSES:
+            _wsserver_processes.pop(next(iter(_wsserver_processes))).stop()
+        server = TestServer(wsserver_settings)
+    _wsserver_processes[key] = server
     server.reset()
     yield server
     server.reset()

@@ -139,6 +139,29 @@ def test_a_test_sees_what_the_client_did_and_the_server_does_what_it_asks_for(ru
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()
 
 
+def test_the_processes_of_many_sets_of_options_are_bounded(run_pytest):
+    code = """
+import pytest
+from pathlib import Path
+from wsserver.pytest_plugin import plugin
+
+plugin.MAX_PROCESSES = 2
+PIDS = []
+
+@pytest.fixture(params=[1, 2, 1, 3])
+def wsserver_settings(request):
+    return {"open_timeout": float(request.param)}
+
+def test_it(wsserver):
+    if wsserver._process.pid not in PIDS:
+        PIDS.append(wsserver._process.pid)
+
+def test_the_one_that_was_used_longest_ago_is_stopped():
+    assert [Path(f"/proc/{pid}").exists() for pid in PIDS] == [True, False, True]
+"""
+    run_pytest(code, passed=5)
+
+
 def test_a_failed_test_shows_the_connections_and_the_log_and_a_wrong_option_is_named(run_pytest):
     code = """
 import pytest
