@@ -20,6 +20,7 @@ __all__ = [
     "SECURITY_HEADERS",
     "Response",
     "StreamResponse",
+    "redirect_response",
     "refusal_response",
     "write_lines",
     "write_response",
@@ -74,6 +75,19 @@ def refusal_response(refusal: Refusal) -> Response:
     """Return the response with which the server refuses a request."""
     headers = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"), *refusal.headers)
     return Response(refusal.status, write_lines(headers), refusal.body, refusal=refusal)
+
+
+def redirect_response(page: str) -> Response:
+    """
+    Return the redirect to a page from the same path with a slash at its end.
+
+    It is relative, so that a proxy can add a prefix.
+
+    Args:
+        page: the path of the page, such as `/faults`.
+    """
+    location = (("Location", f"..{page}"),)
+    return refusal_response(Refusal(HTTPStatus.PERMANENT_REDIRECT, f"the page is at {page}", location))
 
 
 class Endless(Protocol):

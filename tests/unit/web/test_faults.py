@@ -49,6 +49,12 @@ class FaultsTests:
         assert "--faults" in body
         assert accept or json.loads(body)["enabled"] is False
 
+    @pytest.mark.parametrize("page", ["/faults", "/case"])
+    def test_a_slash_at_the_end_redirects_to_the_page(self, page):
+        head, _ = fetch(f"{page}/", HTML, faults=True, cases=True)
+        assert head.startswith("HTTP/1.1 308 ")
+        assert f"Location: ..{page}\r\n" in head
+
     @pytest.mark.parametrize("path", ["/faults", "/whoami", "/.sse"])
     def test_refuses_other_methods(self, path):
         head, _ = fetch(path, "Content-Length: 0\r\n", method="POST", faults=True)
