@@ -17,6 +17,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from wsserver.closecodes import CloseCode
+from wsserver.endpoints.fault_routes import FAULTS
 from wsserver.endpoints.unknown_paths import CENTRIFUGE_HTTP, find_nearest_path
 from wsserver.text import quote
 from wsserver.typing import Header
@@ -25,10 +26,12 @@ from wsserver.web.responses import SECURITY_HEADERS
 from wsserver.web.static import send
 from wsserver.wire.access_log import AccessLog, show_path, show_peer
 from wsserver.wire.handshake import refuse_removed_upgrade
-from wsserver.wire.http11 import Refusal, unavailable
+from wsserver.wire.http11 import Refusal, parse_parameters, unavailable
 from wsserver.wire.http11 import Request as Head
 
 __all__ = ["Answer", "Channel", "PageRequest", "PageSite", "Probe", "Root", "describe", "needs_websocket", "refuse"]
+
+_FAULTS = FAULTS.encode("ascii")
 
 
 class Connection(Protocol):
@@ -330,13 +333,13 @@ class Root(Resource):
     """
     The resource of every HTTP path outside the API: page files, JSON documents, event streams and probes.
 
-    Paths of WebSocket endpoints answer plain HTTP requests with 426.
+    Paths of WebSocket endpoints answer plain HTTP requests with 426, or as they would refuse a WebSocket handshake.
 
     Args:
         pages: name in the URL -> resource; the empty name is the page at `/`.
         websocket_paths: paths that only accept WebSocket; a path that ends in a slash covers all paths below it.
         sse: the resource for `/sse`.
-        speaks_websocket: returns whether the server accepts a WebSocket handshake at a path.
+        refuse_websocket: returns the refusal of a WebSocket handshake at a path with a query; None if it is accepted.
     """
 
     def __init__(
@@ -345,14 +348,14 @@ class Root(Resource):
         websocket_paths: Iterable[str],
         *,
         sse: IResource,
-        speaks_websocket: Callable[[str], bool],
+        refuse_websocket: Callable[[str, Mapping[str, list[str]]], Refusal | None],
     ) -> None:
         super().__init__()
         self._fetched = {**pages, b"sse": sse}
         # A plain HTTP request for / or /.ws gets the page.
         self._websocket_paths = {path.encode("utf-8") for path in websocket_paths} - {b"/" + name for name in pages}
         self._websocket_prefixes = tuple(path for path in self._websocket_paths if path.endswith(b"/"))
-        self._speaks_websocket = speaks_websocket
+        self._refuse_websocket = refuse_websocket
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
         """Return the resource for the whole remaining path, not only for its first segment `path`."""
@@ -362,18 +365,24 @@ class Root(Resource):
         if request.requestHeaders.hasHeader(b"sec-websocket-key"):
             return Answer(refuse_removed_upgrade())
         plain = whole.rstrip(b"/")
-        if plain in self._websocket_paths or (plain + b"/").startswith(self._websocket_prefixes):
-            return Answer(needs_websocket(whole))
+        is_prefixed = (plain + b"/").startswith(self._websocket_prefixes) or plain.startswith(_FAULTS)
+        if plain in self._websocket_paths or is_prefixed:
+            # The page asks in this way why a handshake was refused, because browsers hide the reason.
+            return Answer(self._refuse(whole, request) or needs_websocket(whole))
         found = self._fetched.get(whole[1:])
         if found is None:
-            return Answer(self._not_found(whole))
+            return Answer(self._not_found(whole, request))
         if request.method not in (b"GET", b"HEAD"):
             allow = (("Allow", "GET, HEAD"),)
             reason = f"method {request.method.decode('ascii', 'replace')} is not allowed: expected GET or HEAD"
             return Answer(Refusal(HTTPStatus.METHOD_NOT_ALLOWED, reason, allow))
         return found
 
-    def _not_found(self, path: bytes) -> Refusal:
+    def _refuse(self, path: bytes, request: Request) -> Refusal | None:
+        query = parse_parameters((request.uri or b"").partition(b"?")[2].decode("latin-1"))
+        return self._refuse_websocket(path.decode("utf-8", "backslashreplace"), query or {})
+
+    def _not_found(self, path: bytes, request: Request) -> Refusal:
         text = path.decode("utf-8", "backslashreplace")
         known = [f"/{name.decode('utf-8')}" for name in self._fetched] + [
             name.decode("utf-8") for name in self._websocket_paths
@@ -381,7 +390,7 @@ class Root(Resource):
         known += CENTRIFUGE_HTTP
         nearest = find_nearest_path(text, known)
         hint = "" if nearest is None else f"; the nearest one is {nearest}"
-        if self._speaks_websocket(text):
+        if self._refuse(path, request) is None:
             hint += "; a WebSocket client may connect here"
         return Refusal(HTTPStatus.NOT_FOUND, f"no page at {quote(text)}{hint}")
 

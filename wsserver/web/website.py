@@ -102,8 +102,12 @@ class Website:
             pages,
             self._router().paths,
             sse=self._sse,
-            speaks_websocket=lambda path: not isinstance(self._router().find(Path(path), {}), Refusal),
+            refuse_websocket=self._refuse_websocket,
         )
+
+    def _refuse_websocket(self, path: str, query: Mapping[str, list[str]]) -> Refusal | None:
+        found = self._router().find(Path(path), query)
+        return found if isinstance(found, Refusal) else None
 
     def _helps(self) -> dict[str, str]:
         return {path: HELP.get(path, "an endpoint of the application") for path in self._router().paths}

@@ -300,6 +300,29 @@ class WebSocketPathTests:
             assert (response.status, response.header("upgrade")) == (426, "websocket")
             assert peer.request("/favicon.svg").status == 200
 
+    @pytest.mark.parametrize(
+        ("path", "status", "reason"),
+        [
+            ("/echo?channel=foo", 400, "'/echo' does not serve channels; connect to /ws?channel=NAME"),
+            ("/faults/clos", 404, "unknown fault 'clos'; did you mean close?"),
+            ("/faults/close?code=99999", 400, "code='99999': expected a whole number from 0 to 65535"),
+            ("/faults/close?code=1012", 426, "/faults/close accepts WebSocket connections only"),
+        ],
+    )
+    def test_a_get_is_refused_for_the_reason_for_which_a_handshake_would_be(self, start_server, path, status, reason):
+        """Browsers hide the response to a handshake; the page asks with a GET."""
+        with start_server(faults=True).connect() as peer:
+            response = peer.request(path)
+            assert response.status == status
+            assert reason in response.text
+            assert peer.request("/faults?format=json").status == 200
+
+    def test_a_get_of_a_fault_names_the_option_if_there_are_none(self, server):
+        with server.connect() as peer:
+            response = peer.request("/faults/close")
+            assert response.status == 404
+            assert "start it with --faults" in response.text
+
     def test_an_unknown_path_says_that_a_websocket_client_may_connect(self, server):
         """With the catch-all, WebSocket clients may connect to any path."""
         with server.connect() as peer:
