@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from wsserver.config.parsers import an_integer
 from wsserver.endpoints.echo import EchoProtocol
+from wsserver.text import quote
 from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest
 
 __all__ = ["LimitedEchoProtocol"]
@@ -29,7 +30,7 @@ class LimitedEchoProtocol(EchoProtocol):
         query = self.request.query or {}
         unknown = set(query) - _KNOWN
         if unknown:
-            raise ConnectionDeny(400, f"unknown parameter {min(unknown)!r}: expected {_MESSAGE} or {_FRAGMENT}")
+            raise ConnectionDeny(400, f"unknown parameter {quote(min(unknown))}: expected {_MESSAGE} or {_FRAGMENT}")
         most = self.maxMessagePayloadSize
         message = _parse(query, _MESSAGE, most)
         self.maxMessagePayloadSize, self.maxFramePayloadSize = message, _parse(query, _FRAGMENT, message)
@@ -52,4 +53,4 @@ def _parse(query: dict[str, list[str]], name: str, most: int) -> int:
     try:
         return an_integer(1, most)(values[0] if len(values) == 1 else "")
     except ValueError as error:
-        raise ConnectionDeny(400, f"{name}={','.join(values)!r}: {error}") from None
+        raise ConnectionDeny(400, f"{name}={quote(','.join(values))}: {error}") from None

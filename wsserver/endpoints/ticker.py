@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from wsserver.config.parsers import parse_duration
+from wsserver.text import quote
 from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest, ServerProtocol
 
 __all__ = ["TickerProtocol"]
@@ -39,9 +40,9 @@ class TickerProtocol(ServerProtocol):
         query = self.request.query or {}
         unknown = set(query) - {"every", "count", "text", "tap"}
         if unknown:
-            raise ConnectionDeny(400, f"unknown parameter {min(unknown)!r}: expected every, count or text")
+            raise ConnectionDeny(400, f"unknown parameter {quote(min(unknown))}: expected every, count or text")
         if repeated := [name for name, values in query.items() if len(values) > 1]:
-            raise ConnectionDeny(400, f"parameter {repeated[0]!r} is repeated: expected it at most once")
+            raise ConnectionDeny(400, f"parameter {quote(repeated[0])} is repeated: expected it at most once")
         self._text = query.get("text", ["tick"])[0]
         self._every = _parse_interval(query.get("every", ["1s"])[0])
         self._count = _parse_count(query["count"][0]) if "count" in query else None
@@ -95,10 +96,10 @@ def _parse_interval(text: str) -> float:
     try:
         return parse_duration(text, MIN_INTERVAL, MAX_INTERVAL)
     except ValueError as error:
-        raise ConnectionDeny(400, f"every={text!r}: {error}") from None
+        raise ConnectionDeny(400, f"every={quote(text)}: {error}") from None
 
 
 def _parse_count(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_COUNT)) and 1 <= int(text) <= MAX_COUNT:
         return int(text)
-    raise ConnectionDeny(400, f"count={text!r}: expected a whole number from 1 to {MAX_COUNT}")
+    raise ConnectionDeny(400, f"count={quote(text)}: expected a whole number from 1 to {MAX_COUNT}")

@@ -57,6 +57,9 @@ class LimitTests:
             ("max_message_size=11", "max_message_size='11': expected a whole number from 1 to 10"),
             ("max_message_size=4&max_fragment_size=5", "max_fragment_size='5': expected a whole number from 1 to 4"),
             ("max_message_size=1&max_message_size=2", "max_message_size='1,2': expected a whole number from 1 to 10"),
+            ("max_message_size=eyJhbGciOiJIUzI1NiJ9.e30.x", "max_message_size='[secret]': expected"),
+            ("max_message_size=" + "9" * 5000, f"max_message_size='{'9' * 77}...': expected"),
+            ("a" * 5000 + "=1", f"unknown parameter '{'a' * 77}...': expected"),
             ("size=1", "unknown parameter 'size': expected max_message_size or max_fragment_size"),
         ],
     )

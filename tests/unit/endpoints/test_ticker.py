@@ -79,6 +79,8 @@ class TickerTests:
             ("?count=%D9%A3", "count"),
             ("?interval=1s", "interval"),
             ("?every=1s&every=2s", "every"),
+            ("?every=eyJhbGciOiJIUzI1NiJ9.e30.x", "every='[secret]': expected"),
+            ("?count=" + "9" * 5000, f"count='{'9' * 77}...': expected"),
         ],
     )
     def test_refuses_an_invalid_parameter_with_400_and_names_it(self, query, word):

@@ -8,10 +8,13 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-__all__ = ["MAX_QUEUED", "Output"]
+__all__ = ["MAX_PIECES", "MAX_QUEUED", "Output"]
 
 MAX_QUEUED = 256 * 1024
 """Size of the queue in bytes from which the connection is not read, and series of messages wait."""
+
+MAX_PIECES = 1024
+"""Number of pieces in the queue from which it is the same: a piece takes about 200 bytes, even if it has only two."""
 
 
 @dataclass(slots=True)
@@ -67,7 +70,7 @@ class Output:
     @property
     def is_full(self) -> bool:
         """Whether much is not written yet, or the peer does not read."""
-        return self._is_blocked or self.size >= MAX_QUEUED
+        return self._is_blocked or self.size >= MAX_QUEUED or len(self._queue) >= MAX_PIECES
 
     def is_full_for(self, frame: object) -> bool:
         """Return the same, for the one that sends a frame in several pieces: apart from what waits for its end."""

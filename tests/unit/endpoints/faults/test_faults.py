@@ -392,12 +392,13 @@ class LimitTests:
         bench.wait(10, 1000)
         assert len(bench.sent) > 32 * 1024**2
 
-    def test_stops_reading_while_many_answers_wait(self):
+    @pytest.mark.parametrize(("text", "count"), [("x" * 1024, 400), ("", 1100)])
+    def test_stops_reading_while_many_answers_wait(self, text, count):
         bench = Bench("/faults/delay?delay=1s")
-        for _ in range(400):
+        for _ in range(count):
             if not bench.transport.paused:
-                bench.client.send_text("x" * 1024)
-                bench.wait(0.001, 1)
+                bench.client.send_text(text)
+                bench.wait(0.0001, 1)
         assert bench.transport.paused
         bench.wait(2)
         assert not bench.transport.paused
