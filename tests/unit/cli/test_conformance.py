@@ -1,7 +1,13 @@
 """Tests for wsserver/cli/conformance: the command line and the summary."""
 
-import pytest
+import signal
+import sys
+from pathlib import Path
 
+import pytest
+from waiting import wait_until
+
+from wsserver.cli.conformance.programs import Ended, Programs
 from wsserver.cli.conformance.summary import describe_notes, summarize
 from wsserver.cli.main import main
 from wsserver.endpoints.cases.catalog import select_cases
@@ -34,6 +40,37 @@ class CommandLineTests:
         assert len(lines) == 11
         shown = "1 pings.empty RFC 6455 section 5.5.2 A ping without a payload: answer the ping with its payload"
         assert " ".join(lines[0].split()) == shown
+
+
+class ProgramsTests:
+    """The clients that are started."""
+
+    def test_the_end_of_the_output_is_kept_without_control_characters(self):
+        code = "print('x' * 5000 + '\\x1b[1mlast'); raise SystemExit(3)"
+        ended = Programs().run("name", [sys.executable, "-c", code], 30)
+        assert ended.status == 3
+        assert len(ended.output) < 2100
+        assert ended.output.endswith("x\\x1b[1mlast")
+
+    def test_after_the_stop_none_is_started(self, tmp_path):
+        programs, file = Programs(), tmp_path / "started"
+        programs.stop()
+        assert programs.run("name", ["touch", str(file)], 30) == Ended(-signal.SIGKILL, "")
+        assert not file.exists()
+
+    def test_a_program_that_takes_too_long_is_killed_with_its_children(self, tmp_path):
+        file = tmp_path / "child"
+        ended = Programs().run("name", ["sh", "-c", f"sleep 60 & echo $! > {file}; wait"], 0.5)
+        assert ended.status == -signal.SIGKILL
+        wait_until(lambda: not is_running(int(file.read_text())), "the end of the child")
+
+
+def is_running(pid):
+    """Return whether a process runs; one that has ended, and for which nothing has waited, does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_the_summary_shows_what_has_not_passed_and_counts():

@@ -66,6 +66,12 @@ class EndpointTests:
         visitor.client.send_text("now")
         assert visitor.answer(0.5)["round_trip_ms"] == 500
 
+    def test_a_pong_that_the_server_did_not_ask_for_is_no_answer(self):
+        visitor = Visitor()
+        visitor.client.send_frame(10, b"unasked")
+        visitor.server.clock.advance(0)
+        assert visitor.client.messages() == []
+
     def test_names_the_connection_as_the_response_header_does(self):
         visitor = Visitor()
         assert f"WSServer-Connection-Id: {visitor.answer()['connection_id']}".encode() in visitor.head
