@@ -1,11 +1,12 @@
 """
-EventSource clients reconnect automatically: Chromium's own, a polyfill in Chromium, and a package in Node.
+EventSource clients reconnect automatically: those of Chromium and Firefox, a polyfill in both, and a package in Node.
 
 Each client creates one EventSource, which must survive every case in which the server ends a stream or refuses it
 temporarily. It recovers the missed events by the ID of the last event, or receives a gap notice.
 """
 
 import json
+import re
 import subprocess
 import threading
 from contextlib import ExitStack, closing
@@ -14,6 +15,7 @@ from http.client import HTTPConnection
 import pytest
 from backend import Backend
 from node import install_node_packages
+from paths import DOCS
 from peers import RawPeer
 from ports import free_port
 from processes import running_server, wait_until_ready
@@ -23,6 +25,11 @@ from waiting import wait_until
 KEY = "a key for tests only"
 LIMIT = 8
 """Maximum number of connections of the server."""
+
+FOLLOW = re.search(r"```js\n(function follow.*?)```", (DOCS / "how-to/cross-origin.md").read_text("utf-8"), re.DOTALL)[
+    1
+]
+EMPTY_PAGE = '<!doctype html><link rel="icon" href="data:,">'
 
 LISTEN = """
 const listen = (kind, url) => {
@@ -48,10 +55,10 @@ process.stdin.on("end", () => process.exit()).resume();
 class PageClients:
     """Two streams in one page: the browser's own EventSource opens one, and the polyfill opens the other."""
 
-    def __init__(self, page, url):
+    def __init__(self, browser, page, url):
         polyfill = install_node_packages() / "node_modules" / "event-source-polyfill" / "src" / "eventsource.js"
         page.evaluate(f"() => {{ {polyfill.read_text()} }}")
-        kinds = "{ own: listen(EventSource, url), polyfill: listen(EventSourcePolyfill, url) }"
+        kinds = f"{{ {browser}: listen(EventSource, url), polyfill_in_{browser}: listen(EventSourcePolyfill, url) }}"
         page.evaluate(f"(url) => {{ {LISTEN} window.seen = {kinds}; }}", url)
         self._page = page
 
@@ -89,9 +96,9 @@ class NodeClient:
 
 
 class Stage:
-    """The three clients, their server, and the Redis and the backend that the server depends on."""
+    """The clients, their server, and the Redis and the backend that the server depends on."""
 
-    def __init__(self, tmp_path, page, stack):
+    def __init__(self, tmp_path, page, firefox_page, stack):
         self._path, self._stack = tmp_path, stack
         self.port = free_port()
         (tmp_path / "redis").mkdir()
@@ -105,18 +112,23 @@ class Stage:
         self.start()
         wait_until_ready(self.port)
         self._open_page(page)
+        firefox_page.goto_made(f"http://127.0.0.1:{self.port}/", EMPTY_PAGE)
         url = f"http://127.0.0.1:{self.port}/sse?channel=news&utm_source=test"
-        self._clients = [PageClients(page, url), NodeClient(url, stack)]
+        self._clients = [
+            PageClients("chromium", page, url),
+            PageClients("firefox", firefox_page, url),
+            NodeClient(url, stack),
+        ]
 
     def _open_page(self, page):
         """
         Open an empty page of the server's origin without a request to the server.
 
-        A page from the server would leave Chromium with up to six idle connections, accepted before the server reaches
-        its limit. A stream that reconnects over one of them would, correctly, not be refused.
+        A page from the server would leave the browsers with up to six idle connections, accepted before the server
+        reaches its limit. A stream that reconnects over one of them would, correctly, not be refused.
         """
-        url, body = f"http://127.0.0.1:{self.port}/", '<!doctype html><link rel="icon" href="data:,">'
-        page.route(url, lambda route: route.fulfill(body=body, content_type="text/html"))
+        url = f"http://127.0.0.1:{self.port}/"
+        page.route(url, lambda route: route.fulfill(body=EMPTY_PAGE, content_type="text/html"))
         page.goto(url)
         page.unroute(url)
 
@@ -185,7 +197,9 @@ class Stage:
 
     def wait(self, condition, what):
         """Wait until a condition is true for every client."""
-        wait_until(lambda: all(condition(name, seen) for name, seen in self.seen().items()), what)
+        wait_until(
+            lambda: all(condition(name, seen) for name, seen in self.seen().items()), lambda: f"{what}: {self.seen()}"
+        )
 
     def wait_for_events(self, *events):
         """Wait until every client has received these events and no others."""
@@ -198,12 +212,14 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path, chromium):
+def stage(tmp_path, chromium, firefox):
     """Return a `Stage` whose clients are all connected."""
     with ExitStack() as stack:
         context = chromium.new_context()
         stack.callback(context.close)
-        stage = Stage(tmp_path, context.new_page(), stack)
+        firefox_page = firefox.open_page()
+        stack.callback(firefox_page.close)
+        stage = Stage(tmp_path, context.new_page(), firefox_page, stack)
         stage.wait(lambda _, seen: seen["opened"] == 1, "each client is connected")
         yield stage
 
@@ -251,6 +267,52 @@ class SurvivalTests:
         stage.wait_for_events("one", "two", "three", "four", "gap")
         stage.call("publish", channel="news", data="six")
         stage.wait_for_events("one", "two", "three", "four", "gap", "six")
+
+
+class CrossOriginTests:
+    """Pages of another origin."""
+
+    def test_a_page_in_firefox_survives_a_restart_with_the_function_of_the_documentation(
+        self, tmp_path, firefox, redis
+    ):
+        """Firefox itself gives up if it cannot connect."""
+        port, starts = free_port(), []
+
+        def start():
+            starts.append(tmp_path / str(len(starts)))
+            starts[-1].mkdir()
+            flags = ("--origin", "null", "--api-key", KEY, "--redis", redis.url)
+            return running_server(starts[-1], port, *flags)
+
+        def publish(data):
+            with closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+                body = json.dumps({"channel": "news", "data": data})
+                connection.request("POST", "/api/publish", body, {"X-API-Key": KEY})
+                return connection.getresponse().status
+
+        def seen():
+            return page.evaluate("() => [events, source.readyState]")
+
+        page = firefox.open_page()
+        # Its origin is null.
+        page.goto("about:blank")
+        with start():
+            wait_until_ready(port)
+            page.evaluate(
+                f"(url) => {{ {FOLLOW} window.source = new EventSource(url); window.events = []; "
+                "follow(url, (event) => events.push(event.data)); }",
+                f"http://127.0.0.1:{port}/sse?channel=news",
+            )
+            wait_until(lambda: page.evaluate("() => source.readyState") == 1, "the stream")
+            wait_until(lambda: publish("one") == 200 and "one" in seen()[0], "the event")
+        wait_until(lambda: seen()[1] == 2, "Firefox gives up")
+        before = seen()[0]
+        with start():
+            wait_until_ready(port)
+            assert publish("two") == 200
+            wait_until(lambda: seen()[0] == [*before, "two"], lambda: f"the next event: {seen()}")
+            assert seen()[1] == 2
+        page.close()
 
 
 class GapCloseTests:

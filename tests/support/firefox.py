@@ -74,6 +74,10 @@ class FirefoxPage:
         """Load a URL."""
         self._firefox.command("goto", self._number, url)
 
+    def goto_made(self, url: str, body: str) -> None:
+        """Load a page that the server of its URL does not send, or know about."""
+        self._firefox.command("gotoMade", self._number, url, body)
+
     def reload(self) -> None:
         """Load the page again."""
         self._firefox.command("reload", self._number)

@@ -31,10 +31,22 @@ async function open(number, viewport) {
   await page.setViewport(viewport);
 }
 
+/** Loads a URL that the browser answers itself, with a page, so that its server receives no request. */
+async function gotoMade(number, url, body) {
+  const { page } = pages.get(number);
+  const respond = (request) => request.respond({ contentType: 'text/html', body });
+  await page.setRequestInterception(true);
+  page.on('request', respond);
+  await page.goto(url);
+  page.off('request', respond);
+  await page.setRequestInterception(false);
+}
+
 const commands = {
   open,
   version: async () => (await browser.version()).split('/')[1],
   goto: async (number, url) => { await pages.get(number).page.goto(url); },
+  gotoMade,
   reload: async (number) => { await pages.get(number).page.reload(); },
   evaluate: (number, source, ...given) => pages.get(number).page.evaluate(readFunction(source), ...given),
   click: (number, selector) => pages.get(number).page.locator(selector).click(),

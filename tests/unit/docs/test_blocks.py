@@ -111,6 +111,7 @@ RUN_BLOCKS = {
     ("docs/how-to/proxies.md", "X-Forwarded-For:"): OPERATORS,
     ("docs/how-to/cross-origin.md", "wsserver serve --origin"): OPERATORS,
     ("docs/how-to/cross-origin.md", "const source"): OPERATORS,
+    ("docs/how-to/cross-origin.md", "function follow"): "browser/test_eventsource.py",
     ("docs/how-to/cross-origin.md", "wsserver serve --api-key"): OPERATORS,
     ("docs/how-to/redis.md", "pip install '.[redis]'"): OPERATORS,
     ("docs/how-to/redis.md", "redis-cli ACL"): OPERATORS,
