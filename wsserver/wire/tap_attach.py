@@ -161,6 +161,8 @@ def join(connection: ServerProtocol, *, is_limited: bool = True) -> Tap | str:
             setattr(transport, name, connection)
             connection.transport = transport
         tap.leave()
+        # Its events would keep the next reader from those that follow.
+        taps.forget(tap)
 
     tap.detach = detach
     return tap

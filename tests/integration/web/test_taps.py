@@ -348,6 +348,21 @@ class LimitTests:
             wait_until(lambda: connection.transport.protocol is connection, "the tap left")
             assert peer.echoes()
 
+    def test_the_next_reader_of_a_connection_joins_it_again(self, server, read):
+        with server.connect() as peer:
+            head = peer.handshake("/echo")
+            path = f"/tap/{head.header('wsserver-connection-id')}?format=jsonl"
+            taps = server.service.connections.taps
+            for text in ("one", "two", "three"):
+                reader = read(server, path, f"WSServer-Tap-Secret: {head.header('wsserver-tap-secret')}")
+                reader.wait_for("joined")
+                peer.send_frame(TEXT, text.encode())
+                assert peer.read_message() == text
+                wait_until(lambda reader=reader: len(frames(reader.events, "out")) == 1, "the echo")
+                assert [one.get("text") for one in reader.events] == [None, text, text]
+                reader.close()
+                wait_until(lambda: server.ask(lambda: not taps._taps and not taps._forgetting), "the tap left")
+
     def test_a_tap_that_joins_within_a_frame_shows_the_next_ones(self, server, read):
         long = frame(BINARY, b"x" * 50_000)
         with server.connect() as peer:

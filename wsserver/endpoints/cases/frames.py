@@ -91,7 +91,7 @@ class FrameReader:
     def __init__(self, max_size: int, *, allows_rsv1: bool) -> None:
         self._max_size = max_size
         self._allows_rsv1 = allows_rsv1
-        self._buffer = b""
+        self._buffer = bytearray()
         self._start = 0
         """Where the next frame begins in the buffer."""
         self._count = 0
@@ -106,7 +106,9 @@ class FrameReader:
         Raises:
             Violation: a header is invalid, or a payload is over the limit.
         """
-        self._buffer = self._buffer[self._start :] + data
+        # In place: a client may send a frame of 4 MiB byte by byte.
+        del self._buffer[: self._start]
+        self._buffer += data
         self._start = 0
         while (frame := self._take()) is not None:
             self._count += 1
@@ -135,8 +137,8 @@ class FrameReader:
         if len(data) < body + size:
             return None
         self._start = body + size
-        mask = data[body - 4 : body]
-        payload = apply_mask(data[body : body + size], mask)
+        mask = bytes(data[body - 4 : body])
+        payload = apply_mask(bytes(data[body : body + size]), mask)
         return Frame(first & 0xF, payload, bool(first & 0x80), first >> 4 & 7, mask)
 
     def _check_start(self, first: int, second: int) -> None:

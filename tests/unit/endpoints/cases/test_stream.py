@@ -1,5 +1,7 @@
 """What a client sends: limits, and bytes of every kind."""
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,6 +28,17 @@ def test_refuses_more_frames_than_the_limit():
 def test_refuses_a_larger_message_than_the_limit(data):
     with pytest.raises(Violation, match="more than this case allows"):
         list(ClientStream(None, 1000).feed(data))
+
+
+def test_a_large_frame_that_arrives_byte_by_byte_costs_no_more_for_each_byte():
+    """If each byte copied what is there, 20,000 bytes would take 10 seconds."""
+    stream, size = ClientStream(None, 4 * 1024**2), 4 * 1024**2
+    data = build_frame(2, bytes(size))
+    list(stream.feed(data[:-20_000]))
+    started = time.process_time()
+    found = [event for at in range(len(data) - 20_000, len(data)) for _, event in stream.feed(data[at : at + 1])]
+    assert time.process_time() - started < 2
+    assert found == [Message(bytes(size), True)]
 
 
 @given(st.lists(st.binary(max_size=300), max_size=5), st.integers(1, 50))
