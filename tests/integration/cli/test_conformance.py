@@ -2,9 +2,11 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -20,6 +22,7 @@ from guide import Guide, replace_all, run_commands
 from node import install_node_packages
 from paths import EXAMPLES
 from server_process import SERVE, Process
+from waiting import wait_until
 
 LIMIT = 120
 PAGE = Guide("how-to/conformance")
@@ -75,6 +78,11 @@ def test_the_verdicts_of_a_real_client_are_those_of_the_record(verdicts, name):
         assert {case for case, verdict in found.items() if verdict == "fail"} <= failed
 
 
+def is_zombie(number):
+    """Return whether a process has ended, and its status was not read yet."""
+    return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
 def run_command(*words, limit=LIMIT):
     """Run `wsserver conformance`."""
     command = [sys.executable, "-c", SERVE, "conformance", *map(str, words)]
@@ -120,6 +128,10 @@ class ExampleTests:
     def test_python(self, follow):
         assert follow("wsserver conformance -- python client.py") == "2 cases: 2 passed, 0 failed\n"
 
+    def test_python_and_node_over_tls(self, follow):
+        assert follow("wsserver conformance --tls -- python client.py") == "2 cases: 2 passed, 0 failed\n"
+        assert follow("wsserver conformance --tls -- node client.mjs") == "2 cases: 2 passed, 0 failed\n"
+
     def test_all_cases_at_once(self, follow):
         assert follow("wsserver conformance -- python walk.py") == "2 cases: 2 passed, 0 failed\n"
 
@@ -138,6 +150,8 @@ class ExampleTests:
         done = run_command("--cases", "pings.t*", "--cases", "text.bad-*e", "--", program, "{url}")
         assert done.returncode == 0, done.stdout
         assert "0 failed" in done.stdout
+        done = run_command("--tls", "--cases", "pings.ten", "--", program, "{url}")
+        assert done.stdout == "1 cases: 1 passed, 0 failed\n"
 
     def test_browser(self, follow):
         shown = follow("wsserver conformance -- python browser.py", " /usr/bin/chromium")
@@ -189,3 +203,78 @@ class CommandTests:
         assert done.returncode == 1
         assert done.stdout.splitlines()[-1] == "11 cases: 1 passed, 0 failed, 10 not run"
         assert len(list(ET.parse(tmp_path / "out.xml").iter("error"))) == 10
+
+    def test_what_a_client_leaves_in_the_background_ends_with_it(self, tmp_path):
+        script = f"sleep 300 & echo $! > {tmp_path}/pid; exit 3; {{url}}"
+        done = run_command("--cases", "pings.empty", "--", "sh", "-c", script)
+        assert "the client ended with status 3" in done.stderr
+        number = int((tmp_path / "pid").read_text())
+        wait_until(lambda: not Path(f"/proc/{number}").exists() or is_zombie(number), "the end of the process")
+
+    def test_keeps_the_end_of_a_long_output_only(self):
+        """What a client prints does not fill the disk or the memory."""
+        code = "import sys; sys.stdout.write('x' * 30_000_000 + '\\nthe end\\n'); sys.exit(3); '{url}'"
+        done = run_command("--cases", "pings.empty", "--", sys.executable, "-c", code)
+        assert done.stderr.endswith("xxx | the end\n")
+        assert 2000 < len(done.stderr) < 2200
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_ends_the_run_and_its_clients(self, number, tmp_path):
+        """Not the client is to blame for cases that were not run."""
+        code = f"import os, time; open('{tmp_path}/pid', 'w').write(f'{{os.getpid()}}\\n'); time.sleep(300)"
+        command = [sys.executable, "-c", SERVE, "conformance", "--", sys.executable, "-c", code, "{server}"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            path = tmp_path / "pid"
+            wait_until(lambda: path.exists() and path.read_text().endswith("\n"), "the client")
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=LIMIT)
+        assert errors == f"wsserver: the run was interrupted by {number.name}\n"
+        assert process.returncode == -number
+        child = int(path.read_text())
+        wait_until(lambda: not Path(f"/proc/{child}").exists() or is_zombie(child), "the end of the client")
+
+    def test_a_client_for_all_cases_that_runs_none_is_killed(self):
+        serve = f"import wsserver.cli.conformance.session as session; session.STALL_TIMEOUT = 0.3; {SERVE}"
+        words = ["conformance", "--timeout", "0.2", "--", "sh", "-c", "echo {server}; exec sleep 300"]
+        command = [sys.executable, "-c", serve, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+        assert done.returncode == 2
+        assert "the client was killed: it finished no case for 0.5 seconds: | ws://127.0.0.1:" in done.stderr
+
+
+class TlsTests:
+    """`wsserver conformance --tls`."""
+
+    CONNECT = (
+        "import os, ssl, sys; from websockets.sync.client import connect\n"
+        "context = ssl.create_default_context(cafile=sys.argv[2] if len(sys.argv) > 2 else None)\n"
+        "with connect(sys.argv[1], ssl=context) as client:\n"
+        "    for message in client: client.send(message)\n"
+    )
+    WITHOUT_VARIABLES = ("env", "-u", "SSL_CERT_FILE", "-u", "NODE_EXTRA_CA_CERTS")
+
+    def run_client(self, *arguments):
+        words = [*self.WITHOUT_VARIABLES, sys.executable, "-c", self.CONNECT, "{url}", *arguments]
+        return run_command("--tls", "--cases", "pings.t*", "--", *words)
+
+    def test_a_client_can_trust_the_file_of_the_authority(self):
+        done = self.run_client("{ca}")
+        assert (done.returncode, done.stdout) == (0, "2 cases: 2 passed, 0 failed\n")
+
+    def test_a_client_that_does_not_trust_the_authority_runs_no_case(self):
+        done = self.run_client()
+        assert done.returncode == 2
+        assert "certificate verify failed" in done.stderr
+
+    def test_all_cases_in_one_program(self):
+        words = ("--", sys.executable, EXAMPLES / "conformance" / "walk.py", "{server}")
+        done = run_command("--tls", "--cases", "pings.t*", "--cases", "limits.*-1m", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "0 failed" in done.stdout
+
+    def test_removes_the_files_of_the_run(self):
+        words = ("--", "sh", "-c", "ls {ca}; exit 3; {url}")
+        done = run_command("--tls", "--cases", "pings.empty", *words)
+        path = done.stderr.split("| ")[-1].strip()
+        assert path.endswith("/ca.pem")
+        assert not Path(path).parent.exists()

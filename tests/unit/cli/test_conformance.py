@@ -22,6 +22,7 @@ class CommandLineTests:
         ("words", "message"),
         [
             (["--", "node", "client.js"], "expected a command with {url}, {server} or {page}"),
+            (["--", "x", "{url}", "{ca}"], "{ca} needs --tls"),
             ([], "expected a command with {url}, {server} or {page}"),
             (["--cases", "nothing", "--", "x", "{url}"], "no case matches nothing: expected a topic (framing, "),
             (["--timeout", "0", "--", "x", "{url}"], "expected a number from 0.1 to 300, not '0'"),

@@ -75,6 +75,8 @@ RUN_BLOCKS = {
     ("docs/how-to/conformance.md", "wsserver conformance --junit conformance.xml"): CONFORMANCE,
     ("docs/how-to/conformance.md", "wsserver conformance -- python walk.py"): CONFORMANCE,
     ("docs/how-to/conformance.md", "wsserver conformance -- python browser.py"): CONFORMANCE,
+    ("docs/how-to/conformance.md", "wsserver conformance --tls -- python client.py"): CONFORMANCE,
+    ("docs/how-to/conformance.md", "wsserver conformance --tls -- node client.mjs"): CONFORMANCE,
     ("docs/how-to/conformance.md", "FAILED "): CONFORMANCE,
     ("docs/how-to/admin-page.md", "WSSERVER_API_KEY=secret wsserver serve\n"): OPERATORS,
     ("docs/how-to/admin-page.md", "WSSERVER_API_KEY=secret wsserver serve --interface"): OPERATORS,

@@ -3,11 +3,14 @@
 
 The command starts a server on a free port of this machine. The client is a program that sends back every message. If
 its arguments contain `{url}`, it is started once for each case; with `{server}` or `{page}`, it is started once, and
-runs all cases by itself.
+runs all cases by itself. With `--tls`, the server has a certificate that is made for the run.
 """
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
+
+from wsserver.process.exit import complain, die_by
 
 if TYPE_CHECKING:
     from wsserver.cli.conformance.session import Session
@@ -22,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="COMMAND",
         help="the client and its arguments, after --; {url} stands for the URL of a case, {server} for that of the "
-        "server, {page} for a page that runs all cases in a browser",
+        "server, {page} for a page that runs all cases in a browser, and {ca} for the file to trust with --tls. A "
+        "client for all cases is killed if it finishes none for a minute",
     )
     parser.add_argument(
         "--cases",
@@ -34,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--list", action="store_true", help="print the cases, and run none")
     parser.add_argument("--junit", metavar="FILE", help="write the verdicts to a file as JUnit XML")
+    parser.add_argument(
+        "--tls",
+        action="store_true",
+        help="test with wss://. The certificate is made for the run; the environment of the client names that of its "
+        "authority as SSL_CERT_FILE and NODE_EXTRA_CA_CERTS, and {ca} is its path",
+    )
     parser.add_argument(
         "--timeout",
         type=_number(0.1, 300, float),
@@ -85,7 +95,14 @@ def run(chosen: argparse.Namespace) -> None:
         return
     if not any(name in word for word in chosen.command for name in ("{url}", "{server}", "{page}")):
         chosen.parser.error("expected a command with {url}, {server} or {page}, such as -- node client.js {url}")
-    raise SystemExit(_conclude(Session(chosen.command, cases, timeout=chosen.timeout, jobs=chosen.jobs), chosen.junit))
+    if not chosen.tls and any("{ca}" in word for word in chosen.command):
+        chosen.parser.error("{ca} needs --tls")
+    session = Session(chosen.command, cases, timeout=chosen.timeout, jobs=chosen.jobs, tls=chosen.tls)
+    status = _conclude(session, chosen.junit)
+    if session.ended_by is not None:
+        sys.stdout.flush()
+        die_by(session.ended_by)
+    raise SystemExit(status)
 
 
 def _conclude(session: "Session", junit: str | None) -> int:
@@ -93,10 +110,13 @@ def _conclude(session: "Session", junit: str | None) -> int:
     from wsserver.cli.conformance.summary import describe_notes, summarize  # noqa: PLC0415
     from wsserver.endpoints.cases.junit import write_junit  # noqa: PLC0415
     from wsserver.endpoints.cases.results import Verdict  # noqa: PLC0415
-    from wsserver.process.exit import complain  # noqa: PLC0415
 
     problem = session.run()
     report = session.report
+    if session.ended_by is not None:
+        complain(f"the run was interrupted by {session.ended_by.name}")
+        if not report.results:
+            return 2
     if problem is not None or not report.results:
         complain(problem or f"no case was run: the client did not connect{describe_notes(session.notes)}")
         return 2

@@ -1,20 +1,28 @@
-"""The programs under test: start them, wait for them, and end those that do not end by themselves."""
+"""The programs under test: start them, wait for them, and end them with everything that they have started."""
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
-import tempfile
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from wsserver.text import escape
 
 __all__ = ["Ended", "Programs"]
 
-MAX_OUTPUT = 2000
-"""Number of bytes at the end of a program's output that are kept."""
+MAX_OUTPUT: Final = 2000
+"""Number of bytes at the end of a program's output that are kept; the rest is dropped."""
+
+POLL: Final = 0.01
+"""Seconds between two checks whether a program has ended."""
+
+READ: Final = 64 * 1024
+"""Number of bytes of a program's output that are read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +36,15 @@ class Ended:
 
 
 class Programs:
-    """Programs that run, each in a session of its own, so that its children end with it."""
+    """
+    Programs that run, each in a session of its own. The other processes of the session end when the program ends.
 
-    def __init__(self) -> None:
+    Args:
+        environment: variables to set for the programs.
+    """
+
+    def __init__(self, environment: Mapping[str, str] = {}) -> None:
+        self._environment = {**os.environ, **environment}
         self._lock = threading.Lock()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._is_stopped = False
@@ -47,33 +61,51 @@ class Programs:
         Raises:
             OSError: the program cannot be started.
         """
-        with tempfile.TemporaryFile() as output:
-            with self._lock:
-                if self._is_stopped:
-                    return Ended(-signal.SIGKILL, "")
-                process = subprocess.Popen(  # noqa: S603 (the user's own command)
-                    words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-                )
-                self._running[name] = process
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
+        with self._lock:
+            if self._is_stopped:
+                return Ended(-signal.SIGKILL, "")
+            process = subprocess.Popen(  # noqa: S603 (the user's own command)
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
+            )
+            self._running[name] = process
+        assert process.stdout is not None
+        with process.stdout:
+            output = self._wait(name, process, process.stdout.fileno(), seconds)
+        return Ended(process.returncode, "\n".join(map(escape, output.decode("utf-8", "replace").splitlines())))
+
+    def _wait(self, name: str, process: "subprocess.Popen[bytes]", pipe: int, seconds: float | None) -> bytes:
+        """Wait until a program has ended, and return the end of its output."""
+        os.set_blocking(pipe, False)
+        deadline = None if seconds is None else time.monotonic() + seconds
+        output = b""
+        # The status is left to the system meanwhile: until it is read, no other process can get the same number.
+        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            select.select([pipe], [], [], POLL)
+            data = _read(pipe)
+            output = (output + data)[-MAX_OUTPUT:]
+            if not data:
+                # The program may have closed its output, which `select` takes for readable.
+                time.sleep(POLL)
+            if deadline is not None and time.monotonic() >= deadline:
                 self.kill(name)
-                process.wait()
-            with self._lock:
-                del self._running[name]
-            size = output.seek(0, os.SEEK_END)
-            output.seek(max(0, size - MAX_OUTPUT))
-            text = output.read().decode("utf-8", "replace")
-        return Ended(process.returncode, "\n".join(map(escape, text.splitlines())))
+                deadline = None
+        with self._lock:
+            _kill_session(process.pid)
+            process.wait()
+            del self._running[name]
+        return (output + _read(pipe))[-MAX_OUTPUT:]
 
     def kill(self, name: str) -> None:
         """Kill a program with its children; does nothing if it has ended."""
         with self._lock:
             process = self._running.get(name)
-            if process is not None and process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            if process is not None:
+                _kill_session(process.pid)
 
     def stop(self) -> None:
         """Kill all programs, and start no further ones."""
@@ -82,3 +114,16 @@ class Programs:
             names = list(self._running)
         for name in names:
             self.kill(name)
+
+
+def _kill_session(number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(number, signal.SIGKILL)
+
+
+def _read(pipe: int) -> bytes:
+    """Return what is in a pipe that does not block; empty if there is nothing, or never will be."""
+    try:
+        return os.read(pipe, READ)
+    except BlockingIOError:
+        return b""
