@@ -110,7 +110,9 @@ def run(chosen: argparse.Namespace) -> None:
     # Ctrl-C reaches both processes. The load generator then prints its figures; this process waits for them.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        done = subprocess.run([sys.executable, "-c", _PROGRAM, *words], capture_output=True, check=False)  # noqa: S603
+        # -P: in a checkout, the working directory has a package of the same name, without the compiled load generator.
+        words = [sys.executable, "-P", "-c", _PROGRAM, *words]
+        done = subprocess.run(words, capture_output=True, check=False)  # noqa: S603 (our own program)
     finally:
         signal.signal(signal.SIGINT, before)
     if done.returncode != 0:

@@ -64,7 +64,8 @@ class TestServer:
         self._has_ended = False
         self._port: int | None = None
         self._process = subprocess.Popen(  # noqa: S603 (our own program)
-            [sys.executable, "-c", CHILD, json.dumps(dict(settings))],
+            # -P: the working directory may have modules of the same names, such as a checkout of this package.
+            [sys.executable, "-P", "-c", CHILD, json.dumps(dict(settings))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

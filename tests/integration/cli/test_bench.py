@@ -29,10 +29,16 @@ server.on("listening", () => console.log(server.address().port));
 """
 
 
-def bench(*words, **more):
+def bench(*words, directory=None, **more):
     """Run the program to its end; return its status, standard output and standard error."""
     done = subprocess.run(
-        [PROGRAM, "bench", *words], env=environment(**more), capture_output=True, timeout=60, check=False, text=True
+        [PROGRAM, "bench", *words],
+        cwd=directory,
+        env=environment(**more),
+        capture_output=True,
+        timeout=60,
+        check=False,
+        text=True,
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -108,6 +114,12 @@ class EchoTests:
             assert found["messages"] > 0
             assert 0 < found["p50_us"] <= found["p90_us"] <= found["p99_us"] <= found["p999_us"]
             assert found["max_us"] > 0
+
+    def test_measures_from_a_directory_with_a_package_of_the_same_name(self, server, tmp_path):
+        """Such as a checkout, in which the load generator is not compiled."""
+        (tmp_path / "wsserver").mkdir()
+        (tmp_path / "wsserver/__init__.py").touch()
+        assert figures(f"ws://127.0.0.1:{server.port}/echo", directory=tmp_path)["messages"] > 0
 
     def test_measures_websockets_in_flight(self):
         with in_thread(websockets_server(echo, compression=None)) as port:

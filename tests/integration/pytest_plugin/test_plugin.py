@@ -37,6 +37,11 @@ def test_the_examples_of_the_guide_pass(run_pytest, tmp_path):
     run_pytest("", passed=len(blocks))
 
 
+def test_the_server_imports_nothing_from_the_working_directory(run_pytest, tmp_path):
+    (tmp_path / "autobahn.py").write_text("raise ImportError('from the working directory')", "utf-8")
+    run_pytest("def test_it(wsserver):\n    assert wsserver.port\n", passed=1)
+
+
 SEEN = """
 import pytest, socket, struct
 from websockets.sync.client import connect
