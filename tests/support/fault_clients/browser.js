@@ -20,7 +20,7 @@ const play = (url, quiet, patience) => new Promise(resolve => {
     }
     open = true
     socket.close(1000)
-    timer = setTimeout(() => { socket.onclose = null; resolve(show(open, 'closing', messages)) }, 1000)
+    timer = setTimeout(() => { socket.onclose = null; resolve(show(open, 'closing', messages)) }, 5000)
   }
   let timer = setTimeout(idle, patience * 1000)
   const restart = () => { clearTimeout(timer); timer = setTimeout(idle, quiet * 1000) }
