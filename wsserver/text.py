@@ -30,7 +30,8 @@ _SECRET = re.compile(
     r"|(?<=//)(?:[^/?#\s@'\":%]|%(?!3[Aa]|40))*+(?::|%3[Aa])(?:[^/?#\s@'\"%]|%(?!40))*+(?=@|%40)"
 )
 
-_COOKIE_VALUE = re.compile(r"=[^;]*")
+# Proxies add some of these: whoever sends a request must not learn them from a description of it.
+_SECRET_HEADER = re.compile(r"(?:^|[-_])(?:api-?key|token|secret|password|jwt|session|credentials?)(?:[-_]|$)")
 
 
 def redact(text: str) -> str:
@@ -47,11 +48,20 @@ def redact_header(name: str, value: str) -> str:
         value: its value.
     """
     if name == "cookie":
-        return _COOKIE_VALUE.sub("=[secret]", value)
+        return ";".join(map(_redact_cookie, value.split(";")))
     if name in ("authorization", "proxy-authorization"):
         scheme, space, _ = value.partition(" ")
         return f"{scheme} [secret]" if space else "[secret]"
-    return "[secret]" if name in ("x-api-key", "set-cookie", "wsserver-tap-secret") else redact(value)
+    return "[secret]" if name == "set-cookie" or _SECRET_HEADER.search(name) else redact(value)
+
+
+def _redact_cookie(pair: str) -> str:
+    name, separator, _ = pair.partition("=")
+    if separator:
+        return f"{name}=[secret]"
+    # Browsers send a cookie without a name as its value.
+    value = pair.lstrip()
+    return f"{pair.removesuffix(value)}[secret]" if value else pair
 
 
 def quote(text: str, limit: int = 80) -> str:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from wsserver.text import TOKEN, TOKEN_BYTES, join_choices, quote, redact
+from wsserver.text import TOKEN, TOKEN_BYTES, join_choices, quote, redact, redact_header
 
 TCHAR = "!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters
 
@@ -85,6 +85,38 @@ class RedactTests:
 @pytest.mark.parametrize(("choices", "listed"), [(["a"], "a"), (["a", "b"], "a or b"), (("a", "b", "c"), "a, b or c")])
 def test_lists_alternatives_as_in_a_sentence(choices, listed):
     assert join_choices(choices) == listed
+
+
+class RedactHeaderTests:
+    """Headers of a request, as `/whoami` and taps show them."""
+
+    @pytest.mark.parametrize(
+        ("name", "value", "shown"),
+        [
+            ("cookie", "a=b; c=d=e", "a=[secret]; c=[secret]"),
+            # Browsers send a cookie without a name as its value.
+            ("cookie", "a=b; hush", "a=[secret]; [secret]"),
+            ("cookie", "hush", "[secret]"),
+            ("cookie", "=hush;;", "=[secret];;"),
+            ("cookie", "", ""),
+            ("authorization", "Basic hush", "Basic [secret]"),
+            ("proxy-authorization", "hush", "[secret]"),
+            ("set-cookie", "a=b", "[secret]"),
+            ("x-api-key", "hush", "[secret]"),
+            ("apikey", "hush", "[secret]"),
+            ("wsserver-tap-secret", "hush", "[secret]"),
+            ("x-auth-token", "hush", "[secret]"),
+            ("x-forwarded-access-token", "hush", "[secret]"),
+            ("x-amz-security-token", "hush", "[secret]"),
+            ("cf-access-jwt-assertion", "hush", "[secret]"),
+            ("x-csrf-token", "hush", "[secret]"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("x-tokenizer", "a", "a"),
+            ("user-agent", "a token b", "a token b"),
+        ],
+    )
+    def test_replaces_secrets_and_nothing_else(self, name, value, shown):
+        assert redact_header(name, value) == shown
 
 
 class TokenTests:
