@@ -165,7 +165,7 @@ class ExampleTests:
         shown, _, numbers = PAGE.block("FAILED ").partition("\n\n")
         times = re.compile(r"\d+\.\d+(?= s)")
         assert times.sub("N", failed) == times.sub("N", shown)
-        assert end == "1 cases: 0 passed, 1 failed\n"
+        assert end == "1 case: 0 passed, 1 failed\n"
         assert re.fullmatch(r"\d+ cases: \d+ passed, \d+ informational, 1 failed\n", numbers)
 
 
@@ -177,11 +177,22 @@ class CommandTests:
         assert done.returncode == 2
         assert done.stderr == "wsserver: cannot run /nowhere/client: No such file or directory\n"
 
-    def test_a_program_that_never_connects_is_status_2_with_its_output(self):
-        done = run_command(
-            "--cases", "pings", "--", sys.executable, "-c", "print('oh'); raise SystemExit(3)", "{server}"
-        )
+    @pytest.mark.parametrize(
+        ("path", "problem"), [("missing/out.xml", "No such file or directory"), (".", "Is a directory")]
+    )
+    def test_a_report_that_cannot_be_written_is_status_2_before_the_run(self, tmp_path, path, problem):
+        started, junit = tmp_path / "started", tmp_path / path
+        done = run_command("--junit", junit, "--cases", "pings", "--", "touch", started, "{server}")
+        assert (done.returncode, done.stderr) == (2, f"wsserver: cannot write {junit}: {problem}\n")
+        assert not started.exists()
+
+    def test_a_program_that_never_connects_is_status_2_with_its_output(self, tmp_path):
+        """The report has all cases, as errors."""
+        code = "print('oh'); raise SystemExit(3)"
+        junit = tmp_path / "out.xml"
+        done = run_command("--junit", junit, "--cases", "pings", "--", sys.executable, "-c", code, "{server}")
         assert done.returncode == 2
+        assert len(list(ET.parse(junit).iter("error"))) == 11
         assert (
             done.stderr
             == "wsserver: no case was run: the client did not connect; the client ended with status 3: | oh\n"

@@ -8,7 +8,8 @@ runs all cases by itself. With `--tls`, the server has a certificate that is mad
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wsserver.process.exit import complain, die_by
 
@@ -98,21 +99,29 @@ def run(chosen: argparse.Namespace) -> None:
     if not chosen.tls and any("{ca}" in word for word in chosen.command):
         chosen.parser.error("{ca} needs --tls")
     session = Session(chosen.command, cases, timeout=chosen.timeout, jobs=chosen.jobs, tls=chosen.tls)
-    status = _conclude(session, chosen.junit)
+    try:
+        # A file that cannot be written is an error before the run, which takes minutes.
+        file = open(chosen.junit, "wb") if chosen.junit is not None else BytesIO()  # noqa: SIM115 (closed below)
+    except OSError as error:
+        complain(f"cannot write {chosen.junit}: {error.strerror}")
+        raise SystemExit(2) from None
+    with file:
+        status = _conclude(session, file)
     if session.ended_by is not None:
         sys.stdout.flush()
         die_by(session.ended_by)
     raise SystemExit(status)
 
 
-def _conclude(session: "Session", junit: str | None) -> int:
-    """Run a session, print its results and write them to a file; return the exit status."""
+def _conclude(session: "Session", file: BinaryIO) -> int:
+    """Run a session, write its results as JUnit XML to a file, and print them; return the exit status."""
     from wsserver.cli.conformance.summary import describe_notes, summarize  # noqa: PLC0415
     from wsserver.endpoints.cases.junit import write_junit  # noqa: PLC0415
     from wsserver.endpoints.cases.results import Verdict  # noqa: PLC0415
 
     problem = session.run()
     report = session.report
+    file.write(write_junit(report, session.cases))
     if session.ended_by is not None:
         complain(f"the run was interrupted by {session.ended_by.name}")
         if not report.results:
@@ -121,12 +130,5 @@ def _conclude(session: "Session", junit: str | None) -> int:
         complain(problem or f"no case was run: the client did not connect{describe_notes(session.notes)}")
         return 2
     print(summarize(report, session.cases, session.notes), flush=True)
-    if junit is not None:
-        try:
-            with open(junit, "wb") as file:
-                file.write(write_junit(report, session.cases))
-        except OSError as error:
-            complain(f"cannot write {junit}: {error.strerror}")
-            return 2
     is_complete = len(report.results) == len(session.cases)
     return 0 if is_complete and not report.count()[Verdict.FAIL] else 1

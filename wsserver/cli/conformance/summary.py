@@ -29,7 +29,7 @@ def summarize(report: Report, cases: Sequence[Case], notes: Mapping[str, str]) -
         "not run": len(cases) - len(report.results),
     }
     shown = ", ".join(f"{number} {name}" for name, number in numbers.items() if number or name in {"passed", "failed"})
-    return "\n".join([*lines, *([""] if lines else []), f"{len(cases)} cases: {shown}"])
+    return "\n".join([*lines, *([""] if lines else []), f"{len(cases)} case{'' if len(cases) == 1 else 's'}: {shown}"])
 
 
 def describe_notes(notes: Mapping[str, str]) -> str:
