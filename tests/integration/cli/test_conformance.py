@@ -151,7 +151,7 @@ class ExampleTests:
         assert done.returncode == 0, done.stdout
         assert "0 failed" in done.stdout
         done = run_command("--tls", "--cases", "pings.ten", "--", program, "{url}")
-        assert done.stdout == "1 cases: 1 passed, 0 failed\n"
+        assert done.stdout == "1 case: 1 passed, 0 failed\n"
 
     def test_browser(self, follow):
         shown = follow("wsserver conformance -- python browser.py", " /usr/bin/chromium")
