@@ -23,6 +23,7 @@ sys.path += [str(HERE), str(HERE.parent / "support")]
 
 from conformance import CLIENTS, RECORD, client_command, client_versions, read_verdicts  # noqa: E402
 from conformance_pairs import AUTOBAHN_CASES, find_disagreements  # noqa: E402
+from ports import free_port  # noqa: E402
 from server_process import Process  # noqa: E402
 from toolchain import Wstest, clean_environment, find_wstest  # noqa: E402
 
@@ -74,7 +75,7 @@ def run_own() -> dict[str, Mapping[str, str]]:
 
 def run_autobahn(wstest: Wstest, folder: Path) -> dict[str, dict[str, str]]:
     """Run the cases of Autobahn's fuzzing server; return the verdicts of each client."""
-    port = find_port()
+    port = free_port()
     spec = {
         "url": f"ws://127.0.0.1:{port}",
         "outdir": "./reports",
@@ -107,12 +108,6 @@ def judge(found: Mapping[str, str]) -> str:
     if behavior == "FAILED":
         return "fail"
     return "pass" if (behavior, close) == ("OK", "OK") else "informational"
-
-
-def find_port() -> int:
-    """Return a port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def wait_for(port: int) -> None:

@@ -60,7 +60,7 @@ def send(request: Request, body: bytes) -> bytes:
 
 
 class _Form(NamedTuple):
-    """What a file is sent as: its content, compressed or not, with an ETag of its own (RFC 9110 section 8.8.3)."""
+    """A form of a file: its content, compressed or not, with an ETag of its own (RFC 9110 section 8.8.3)."""
 
     body: bytes
     etag: bytes
