@@ -4,7 +4,7 @@ import os
 import re
 
 import pytest
-from fault_scenarios import CLIENTS, SCENARIOS, describe_versions, play_all, write_table
+from fault_scenarios import CLIENTS, SCENARIOS, describe_versions, play_all, write_row, write_table
 from paths import DOCS
 from server_process import Process
 
@@ -27,7 +27,14 @@ def table(chromium, firefox, server):
     pages = chromium.new_page(), firefox.open_page()
     for page in pages:
         page.goto(f"http://127.0.0.1:{server.port}/whoami")
-    found = write_table(play_all(*pages, server.port))
+    reports = play_all(*pages, server.port, SCENARIOS)
+    # On a busy machine, a client may be too late for a fault: what differs is played once more.
+    written = PAGE.read_text("utf-8").splitlines()
+    differing = [one for one in SCENARIOS if write_row(reports, one["target"]) not in written]
+    if differing:
+        for client, again in play_all(*pages, server.port, differing).items():
+            reports[client] |= again
+    found = write_table(reports)
     for page in pages:
         page.close()
     if os.environ.get("FAULT_CLIENTS") == "write":

@@ -9,6 +9,7 @@ seconds. Then it closes the connection with 1000. Its report is a text such as `
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from paths import TESTS
 from wsserver.endpoints.faults.fault import Stage
 from wsserver.endpoints.faults.table import TABLE
 
-__all__ = ["CLIENTS", "SCENARIOS", "describe_versions", "play_all", "write_table"]
+__all__ = ["CLIENTS", "SCENARIOS", "describe_versions", "play_all", "write_row", "write_table"]
 
 QUIET = 3.0
 """Seconds without an event after which a client closes the connection, or gives up a handshake."""
@@ -92,20 +93,23 @@ def _make_scenarios() -> list[dict[str, object]]:
 SCENARIOS = _make_scenarios()
 
 
-def play_all(page: Any, firefox_page: FirefoxPage, port: int) -> dict[str, dict[str, str]]:
+def play_all(
+    page: Any, firefox_page: FirefoxPage, port: int, scenarios: Sequence[Mapping[str, object]]
+) -> dict[str, dict[str, str]]:
     """
-    Play all scenarios with all clients at the same time.
+    Play scenarios with all clients at the same time.
 
     Args:
         page: a page of the server in Chromium.
         firefox_page: a page of the server in Firefox.
         port: the server's port.
+        scenarios: those of `SCENARIOS` to play.
 
     Returns:
         Client -> target -> report.
     """
     clients = TESTS / "support/fault_clients"
-    given = {"port": port, "quiet": QUIET, "scenarios": SCENARIOS}
+    given = {"port": port, "quiet": QUIET, "scenarios": scenarios}
     node = ["node", "-e", (clients / "client.cjs").read_text("utf-8")]
     commands = [([sys.executable, str(clients / "clients.py")], None), (node, install_node_packages())]
     with ExitStack() as stack:
@@ -129,11 +133,14 @@ def play_all(page: Any, firefox_page: FirefoxPage, port: int) -> dict[str, dict[
 def write_table(reports: dict[str, dict[str, str]]) -> str:
     """Return the reports as a table in Markdown."""
     lines = ["| path | " + " | ".join(CLIENTS) + " |", "|---" * (len(CLIENTS) + 1) + "|"]
-    for scenario in SCENARIOS:
-        target = str(scenario["target"])
-        cells = " | ".join(reports[client][target] for client in CLIENTS)
-        lines.append(f"| `{target.removeprefix('/faults/')}` | {cells} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *(write_row(reports, str(one["target"])) for one in SCENARIOS)]) + "\n"
+
+
+def write_row(reports: Mapping[str, Mapping[str, str]], target: str) -> str:
+    """Return the reports of a scenario as a row of the table."""
+    return (
+        f"| `{target.removeprefix('/faults/')}` | " + " | ".join(reports[client][target] for client in CLIENTS) + " |"
+    )
 
 
 def describe_versions(chromium: str, firefox: str) -> str:
