@@ -200,6 +200,8 @@ class _Control(LineOnlyReceiver):
     def _override(self, path: str, endpoint: Make, times: int | None) -> None:
         if not path.startswith("/"):
             raise ValueError(f"path {path!r}: expected a path such as '/echo'")
+        if times is not None and times < 0:
+            raise ValueError(f"times {times}: expected a number from 0")
         path = path.rstrip("/") or "/"
         # The one for all further connections comes after those for some.
         found = [one for one in self._overrides.get(path, []) if not one.is_endless]

@@ -130,6 +130,7 @@ def test_errors_name_the_problem(wsserver):
         (lambda: wsserver.fault("/echo", drop=True, close={"code": 1}), "close and drop cannot be combined"),
         (lambda: wsserver.fault("/echo", ping=5, push=True, count=3), "expected ping.count or push.count"),
         (lambda: wsserver.fault("echo"), "expected a path such as '/echo'"),
+        (lambda: wsserver.fault("/echo", times=-1), "times -1: expected a number from 0"),
         (lambda: wsserver.replay("missing.jsonl"), "missing.jsonl: No such file"),
         (lambda: wsserver.connections[3], "there have been 0 connections"),
     ):
