@@ -1,5 +1,6 @@
 """The guides for testing clients: their commands run, and print what the pages show."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -13,7 +14,7 @@ from peers import CLOSE, TEXT, close_payload, handshake_request
 from ports import free_port
 from programs import running
 from twisted.internet import reactor
-from waiting import wait_until
+from waiting import TIMEOUT, wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -26,20 +27,20 @@ CLIENT, FAULTS, REPLAY = Guide("how-to/test-a-client"), Guide("reference/faults"
 TAP, WHOAMI = Guide("reference/tap"), Guide("reference/whoami")
 
 
-def receive(url, *sent, **options):
-    """Connect, send messages; return the messages that arrive until the connection closes or rests, and the code."""
-    with connect(url, proxy=None, close_timeout=10, **options) as client:
+def receive(url, *sent, count=None, **options):
+    """
+    Connect, and send messages; return the messages of the server, and the close code.
+
+    Without `count`, the server closes; with it, the client closes with 4000 after so many messages.
+    """
+    messages = []
+    with connect(url, proxy=None, **options) as client, contextlib.suppress(ConnectionClosed):
         for message in sent:
             client.send(message)
-        messages = []
-        try:
-            while True:
-                messages.append(client.recv(10 if "ticker" in url or "bye" in sent else 0.3))
-        except TimeoutError:
-            client.close(4000)
-        except ConnectionClosed:
-            pass
-        return messages, client.close_code
+        while len(messages) != count:
+            messages.append(client.recv(TIMEOUT))
+        client.close(4000)
+    return messages, client.close_code
 
 
 class TestAClientTests:
@@ -49,13 +50,13 @@ class TestAClientTests:
         server = serve(CLIENT.block("wsserver serve\n"))
         [ticker] = re.findall(r"`(/ticker\?\S+)`", (DOCS / "how-to/test-a-client.md").read_text("utf-8"))
         url = server.url
-        assert receive(f"{url}/echo", "grüße", b"\x00") == (["grüße", b"\x00"], 4000)
+        assert receive(f"{url}/echo", "grüße", b"\x00", count=2) == (["grüße", b"\x00"], 4000)
         assert receive(url + ticker.replace("1s", "10ms")) == (["tick 1", "tick 2", "tick 3"], 1000)
-        [hello], _ = receive(f"{url}/", "hello")
+        [hello], _ = receive(f"{url}/", "hello", count=1)
         assert re.fullmatch(r"Hello, 127\.0\.0\.1:\d+!", hello)
         assert receive(f"{url}/", "bye") == (["Goodbye!"], 1000)
-        assert json.loads(receive(f"{url}/whoami")[0][0])["path"] == "/whoami"
-        assert receive(f"{url}/any/path", "hello")[0]
+        assert json.loads(receive(f"{url}/whoami", count=1)[0][0])["path"] == "/whoami"
+        assert receive(f"{url}/any/path", "hello", count=1)[0]
         for data, code in ((b"\x81\x01x", 1002), (b"\x81\x81\0\0\0\0\xff", 1007)):
             with server.open("/echo") as peer:
                 peer.send(data)
@@ -158,7 +159,7 @@ class TapTests:
         server = serve("wsserver serve")
         shown = [json.loads(line) for line in TAP.block('{"id":3').splitlines()]
         secret = "ab" * 16
-        receive(f"{server.url}/echo?tap={secret}", "hello", compression=None)
+        receive(f"{server.url}/echo?tap={secret}", "hello", count=1, compression=None)
         lines = run_commands(f"curl -s http://127.0.0.1:{server.port}/tap/{secret}", tmp_path).splitlines()
         events = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
         found = [event for event in events if event["type"] == "frame" and event["opcode"] == 1]

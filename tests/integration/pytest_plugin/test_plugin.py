@@ -112,7 +112,7 @@ def test_every_message_of_a_flood_is_seen(wsserver):
                    b"Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\\r\\n\\r\\n")
     connection = wsserver.wait_for_connection()
     client.sendall(b"\\x81\\x81\\0\\0\\0\\0x" * 3000 + b"\\x88\\x80\\0\\0\\0\\0")
-    assert connection.wait_for_close() == 1005
+    assert connection.wait_for_close(timeout=30) == 1005
     assert (len(connection.messages), len(connection.sent)) == (3000, 3000)
     client.close()
 

@@ -2,10 +2,11 @@
 
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from waiting import wait_until
+from waiting import TIMEOUT, wait_until
 
 from wsserver.cli.conformance.programs import Ended, Programs
 from wsserver.cli.conformance.summary import describe_notes, summarize
@@ -59,11 +60,18 @@ class ProgramsTests:
         assert programs.run("name", ["touch", str(file)], 30) == Ended(-signal.SIGKILL, "")
         assert not file.exists()
 
-    def test_a_program_that_takes_too_long_is_killed_with_its_children(self, tmp_path):
-        file = tmp_path / "child"
-        ended = Programs().run("name", ["sh", "-c", f"sleep 60 & echo $! > {file}; wait"], 0.5)
-        assert ended.status == -signal.SIGKILL
+    def test_a_program_is_killed_with_its_children(self, tmp_path):
+        programs, file = Programs(), tmp_path / "child"
+        command = ["sh", "-c", f"sleep 600 & echo $! > {file}.new; mv {file}.new {file}; wait"]
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(programs.run, "name", command, 600)
+            wait_until(file.exists, "the child")
+            programs.kill("name")
+            assert running.result(TIMEOUT).status == -signal.SIGKILL
         wait_until(lambda: not is_running(int(file.read_text())), "the end of the child")
+
+    def test_a_program_that_takes_too_long_is_killed(self):
+        assert Programs().run("name", ["sleep", "600"], 0.1).status == -signal.SIGKILL
 
 
 def is_running(pid):
