@@ -170,6 +170,7 @@ export default {
   faults: 'Faults',
   fault: 'Fault',
   moreParameters: 'Parameters of all faults',
+  addFault: 'Add another fault',
   connectToFault: 'Connect to it',
   rightClient: 'Expected: {text}',
   code: 'Code',

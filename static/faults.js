@@ -1,5 +1,5 @@
 /**
- * The faults of the server as a form: choose one, set its parameters, connect to it.
+ * The faults of the server as a form: choose one, set its parameters, add others, connect to it.
  *
  * Rule 1: names, limits and texts are the server's; the texts may be translated.
  */
@@ -18,10 +18,22 @@ import { onLanguage, say, t } from './i18n.js';
  * @property {string} description
  */
 
-/** @typedef {{path: string, name?: string, group: string, summary: string, right?: string, parameters: Parameter[]}} Fault */
+/**
+ * @typedef {object} Fault
+ * @property {string} path
+ * @property {string} name
+ * @property {string} group
+ * @property {string} summary
+ * @property {string} right
+ * @property {'head' | 'response' | 'open'} stage
+ * @property {boolean} ends Whether it ends the connection.
+ * @property {Parameter[]} parameters
+ */
 
 export class Faults {
   /** @type {HTMLSelectElement} */ #choice = byId('fault');
+  /** @type {HTMLSelectElement} */ #more = byId('fault-add');
+  /** @type {Fault[]} */ #added = [];
   /** @type {Fault[]} */ #faults = [];
   /** @type {Parameter[]} */ #common = [];
   /** @type {Record<string, string>} */ #titles = {};
@@ -30,7 +42,11 @@ export class Faults {
   /** @param {(path: string) => void} use Connects to a path of the server. */
   constructor(use) {
     this.#use = use;
-    this.#choice.addEventListener('change', () => this.#show());
+    this.#choice.addEventListener('change', () => {
+      this.#added = [];
+      this.#show();
+    });
+    this.#more.addEventListener('change', () => this.#add(this.#more.value));
     byId('fault-form').addEventListener('input', () => this.#showTarget());
     byId('fault-form').addEventListener('focusin', ({ target }) => this.#explain(target));
     byId('fault-form').addEventListener('submit', (event) => {
@@ -70,22 +86,78 @@ export class Faults {
 
   #show() {
     const { summary, right, parameters } = this.#chosen;
-    const shared = new Set(this.#common.map(({ name }) => name));
     byId('fault-summary').textContent = say(summary);
     byId('fault-right').textContent = right ? t('rightClient', { text: say(right) }) : '';
     byId('fault-about').textContent = '';
-    byId('fault-fields').replaceChildren(...parameters.filter(({ name }) => !shared.has(name)).map(field));
-    byId('fault-common').replaceChildren(...this.#common.map(field));
+    byId('fault-fields').replaceChildren(...this.#own(parameters).map((one) => field(one)));
+    byId('fault-common').replaceChildren(...this.#common.map((one) => field(one)));
+    byId('fault-added').replaceChildren(...this.#added.map((fault) => this.#fieldset(fault)));
+    this.#offerMore();
     this.#showTarget();
+  }
+
+  /** @param {string} name @returns {boolean} Whether all faults have this parameter. */
+  #isCommon(name) {
+    return this.#common.some((one) => one.name === name);
+  }
+
+  /** @param {Parameter[]} parameters @returns {Parameter[]} */
+  #own(parameters) {
+    return parameters.filter(({ name }) => !this.#isCommon(name));
+  }
+
+  /** Offer the faults that can be added to those of the form. */
+  #offerMore() {
+    const taken = [this.#chosen, ...this.#added];
+    const canBeAdded = this.#faults.filter((fault) => !taken.includes(fault)
+      && (fault.stage === 'head' || fault.parameters.some(({ name }) => name === 'after'))
+      && !(fault.ends && taken.some(({ ends }) => ends)));
+    this.#more.replaceChildren(new Option('–', ''), ...canBeAdded.map(({ name }) => new Option(name, name)));
+    byId('fault-more').hidden = this.#chosen.stage === 'response';
+  }
+
+  /** @param {string} name */
+  #add(name) {
+    const fault = this.#faults.find((one) => one.name === name);
+    if (!fault) return;
+    this.#added.push(fault);
+    byId('fault-added').append(this.#fieldset(fault));
+    this.#offerMore();
+    this.#showTarget();
+  }
+
+  /** @param {Fault} fault @returns {HTMLElement} */
+  #fieldset(fault) {
+    const remove = element('button', { type: 'button', className: 'ghost' }, '×');
+    remove.ariaLabel = t('remove', { name: fault.name });
+    const fields = this.#own(fault.parameters).map((one) => field(one, `${fault.name}.`));
+    const made = element('fieldset', { className: 'added' }, element('legend', {}, fault.name, ' ', remove), ...fields);
+    remove.addEventListener('click', () => {
+      this.#added = this.#added.filter((one) => one !== fault);
+      made.remove();
+      this.#offerMore();
+      this.#showTarget();
+      this.#more.focus();
+    });
+    return made;
   }
 
   /** @returns {string} The path, with the parameters that differ from what the server does without them. */
   #target() {
+    const { name: first, path } = this.#chosen;
     const query = new URLSearchParams();
-    for (const one of /** @type {NodeListOf<HTMLInputElement>} */ (byId('fault-form').querySelectorAll('[data-default]'))) {
-      if (one.value !== one.dataset.default) query.set(one.name, one.value);
+    for (const { name, parameters } of this.#added) {
+      // `pong` is a parameter of all faults, and `pong.rate` one of the fault `pong`.
+      if (this.#isCommon(name)) query.set(`${name}.${parameters[0].name}`, String(parameters[0].default));
+      else query.set(name, '');
     }
-    return this.#chosen.path + (query.size ? `?${query}` : '');
+    for (const one of /** @type {NodeListOf<HTMLInputElement>} */ (byId('fault-form').querySelectorAll('[data-default]'))) {
+      if (one.value === one.dataset.default) continue;
+      const isClear = !this.#added.length || one.name.includes('.') || this.#isCommon(one.name);
+      if (one.name.includes('.')) query.delete(one.name.split('.')[0]);
+      query.set(isClear ? one.name : `${first}.${one.name}`, one.value);
+    }
+    return path + (query.size ? `?${query}` : '');
   }
 
   /** @param {EventTarget | null} target The field of a parameter: a phone shows no tooltip. */
@@ -99,8 +171,13 @@ export class Faults {
   }
 }
 
-/** @param {Parameter} parameter @returns {HTMLElement} */
-function field({ name, type, default: value, minimum, maximum, choices, description }) {
+/**
+ * @param {Parameter} parameter
+ * @param {string} prefix
+ * @returns {HTMLElement}
+ */
+function field({ name: own, type, default: value, minimum, maximum, choices, description }, prefix = '') {
+  const name = prefix + own;
   const id = `fault-${name}`;
   const range = minimum === undefined ? '' : ` ${minimum}–${maximum}`;
   const title = say(description) + range;

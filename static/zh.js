@@ -182,6 +182,7 @@ export default {
   faults: '故障',
   fault: '故障',
   moreParameters: '所有故障的通用参数',
+  addFault: '添加另一个故障',
   connectToFault: '连接到此故障',
   rightClient: '预期：{text}',
   code: '代码',

@@ -299,6 +299,31 @@ class FaultTests:
         server_page.say("end")
         expect(server_page.problem).to_contain_text("code 1012")
 
+    def test_adds_faults_to_a_fault(self, server_with, visit):
+        server_page = visit(server_with("--faults"))
+        page, target = server_page.page, server_page.page.locator("#fault-target")
+        page.get_by_text("Faults", exact=True).click()
+        page.get_by_label("Fault", exact=True).select_option("/faults/close")
+        page.get_by_label("code", exact=True).fill("1012")
+        more = page.get_by_label("Add another fault")
+        for name in ("ping", "pong", "late-handshake"):
+            more.select_option(name)
+        # Neither what is there already, nor another end of the connection.
+        offered = more.locator("option").evaluate_all("all => all.map((one) => one.value)")
+        assert not {"close", "ping", "drop", "status", "slow"} & set(offered)
+        expect(target).to_have_text("/faults/close?ping=&pong.rate=10&late-handshake=&close.code=1012")
+        page.get_by_label("ping.rate", exact=True).fill("50")
+        page.get_by_label("after", exact=True).fill("1")
+        page.get_by_role("button", name="Remove late-handshake").click()
+        expect(more).to_be_focused()
+        expect(target).to_have_text("/faults/close?pong.rate=10&close.code=1012&close.after=1&ping.rate=50")
+        page.get_by_role("button", name="Connect to it").click()
+        server_page.say("hello")
+        expect(server_page.received).to_contain_text("hello")
+        expect(server_page.problem).to_contain_text("code 1012")
+        page.get_by_label("Fault", exact=True).select_option("/faults/status")
+        expect(more).to_be_hidden()
+
     def test_shows_no_panel_if_the_server_has_no_faults(self, server_page):
         expect(server_page.page.get_by_text("Faults", exact=True)).to_be_hidden()
 

@@ -1,6 +1,7 @@
 """A report of conformance cases as JUnit XML, which CI systems read."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from wsserver.endpoints.cases.reports import Report
@@ -22,6 +23,8 @@ def write_junit(report: Report, cases: Sequence[Case]) -> bytes:
         cases: all cases that the client should have run.
     """
     suites = ET.Element("testsuites", name="wsserver conformance")
+    totals = Counter[str]()
+    total_seconds = 0.0
     for topic in dict.fromkeys(case.topic for case in cases):
         suite = ET.SubElement(suites, "testsuite", name=topic)
         counts = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0}
@@ -32,10 +35,17 @@ def write_junit(report: Report, cases: Sequence[Case]) -> bytes:
                 seconds += result.seconds if result is not None else 0
                 counts["tests"] += 1
                 _add(suite, report.agent, case, result, counts)
-        suite.attrib.update({name: str(count) for name, count in counts.items()}, time=f"{seconds:.3f}")
+        _set_counts(suite, counts, seconds)
+        totals.update(counts)
+        total_seconds += seconds
+    _set_counts(suites, totals, total_seconds)
     ET.indent(suites)
     text = ET.tostring(suites, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'.encode()
+
+
+def _set_counts(element: ET.Element, counts: Mapping[str, int], seconds: float) -> None:
+    element.attrib.update({name: str(count) for name, count in counts.items()}, time=f"{seconds:.3f}")
 
 
 def _add(suite: ET.Element, agent: str, case: Case, result: Result | None, counts: dict[str, int]) -> None:

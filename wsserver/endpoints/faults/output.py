@@ -120,7 +120,7 @@ class Output:
 
     def begin_frame(self, frame: object) -> None:
         """
-        Let everything else wait for the end of a frame that is put in several pieces.
+        Hold back everything else until the end of a frame that is put in several pieces.
 
         Args:
             frame: identifies it for `put`.

@@ -127,7 +127,7 @@ class _Query:
             self._set((self._find_owner(name), name), name, text)
 
     def _take(self, first: str, name: str, text: str) -> bool:
-        """Take a parameter that adds a fault, or that all faults have; return whether it was one."""
+        """Add a parameter that adds a fault, or that all faults have; return whether it is one of these."""
         if name in _COMMON:
             self._set(("", name), name, text)
             return True

@@ -4,9 +4,10 @@ from collections import defaultdict
 from xml.etree import ElementTree as ET
 
 import pytest
+from junitparser import Error, Failure, JUnitXml, Skipped
 from twisted.internet.task import Clock
 
-from wsserver.endpoints.cases.catalog import select_cases
+from wsserver.endpoints.cases.catalog import CASES, TOPICS, select_cases
 from wsserver.endpoints.cases.frames import Frame
 from wsserver.endpoints.cases.junit import write_junit
 from wsserver.endpoints.cases.reports import MAX_AGE, MAX_AGENTS, Reports, clean_agent
@@ -92,3 +93,22 @@ class JUnitTests:
         assert by_name["pings.text"].find("failure").get("message") == "no <pong>?"
         assert by_name["pings.ten"].find("system-out").text == "informational: another code"
         assert by_name["pings.text"].get("classname") == "my client"
+
+    def test_a_parser_of_ci_systems_reads_the_same(self, reports):
+        """junitparser is what tools that merge, show and upload reports use."""
+        reports.add("my client", result("pings.empty"))
+        reports.add("my client", result("pings.text", Verdict.FAIL, "no <pong>\0"))
+        reports.add("my client", result("pings.binary", Verdict.INFORMATIONAL, "not offered", is_tested=False))
+        read = JUnitXml.fromstring(write_junit(reports.find("my client"), CASES))
+        written = (read.tests, read.failures, read.errors, read.skipped)
+        assert written == (len(CASES), 1, len(CASES) - 3, 1)
+        # Counted from the test cases, instead of what the report says.
+        read.update_statistics()
+        assert (read.tests, read.failures, read.errors, read.skipped) == written
+        assert [suite.name for suite in read] == list(TOPICS)
+        found = {case.name: case for suite in read for case in suite}
+        assert [type(one) for one in found["pings.text"].result] == [Failure]
+        assert found["pings.text"].result[0].message == "no <pong>?"
+        assert [type(one) for one in found["pings.binary"].result] == [Skipped]
+        assert [type(one) for one in found["pings.ten"].result] == [Error]
+        assert found["pings.empty"].is_passed
