@@ -21,15 +21,15 @@ const sources = [];
 /** @type {(() => void)[]} */
 const listeners = [];
 /** @type {Table} */
-const english = {};
+const english = Object.create(null);
 /** @type {Table} */
-let chosen = {};
-let current = NAMES[recall('language', '')] ? recall('language', '') : preferred();
+let chosen = Object.create(null);
+let current = Object.hasOwn(NAMES, recall('language', '')) ? recall('language', '') : preferred();
 
 /** @returns {string} The first of the browser's languages that the pages speak. */
 function preferred() {
   const spoken = navigator.languages.map((tag) => tag.toLowerCase().split('-')[0]);
-  return spoken.find((language) => NAMES[language]) ?? 'en';
+  return spoken.find((language) => Object.hasOwn(NAMES, language)) ?? 'en';
 }
 
 /** @returns {string} */
@@ -79,7 +79,7 @@ async function read() {
   const load = async (/** @type {Texts} */ texts) => (wanted === 'en' ? texts.en : texts.zh());
   const found = await Promise.allSettled(sources.map(load));
   const tables = found.map((one) => (one.status === 'fulfilled' ? one.value : {}));
-  if (wanted === current) chosen = Object.assign({}, ...tables);
+  if (wanted === current) chosen = Object.assign(Object.create(null), ...tables);
 }
 
 /** @param {HTMLElement} button Goes through the languages; shows the name of the next one. */

@@ -257,6 +257,7 @@ class FailureTests:
         [
             ("/ws?chanel=foo", "unknown parameter 'chanel': expected channel"),
             ("/nope?channel=foo", "no page at '/nope'"),
+            ("/echo?channel=foo", "'/echo' does not serve channels"),
         ],
     )
     def test_shows_the_reason_for_a_wrong_query(self, server_with, visit, path, reason):
