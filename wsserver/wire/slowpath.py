@@ -373,6 +373,11 @@ class SlowPath(FastPath):
         return 0, self.data + self._waiting
 
     @property
+    def hides_frames(self) -> bool:
+        """Whether a tap that begins now could not know where the next frame begins."""
+        return False
+
+    @property
     def compression_takeover(self) -> tuple[bool, bool] | None:
         """Whether messages received, and sent, may refer to earlier ones; None without compression."""
         terms = self._codec.terms if self._codec is not None else None

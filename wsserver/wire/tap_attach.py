@@ -145,6 +145,8 @@ def join(connection: ServerProtocol, *, is_limited: bool = True) -> Tap | str:
     name = next((one for one in ("wrappedProtocol", "protocol") if getattr(transport, one, None) is connection), None)
     if name is None or connection.state != OPEN:
         return "the connection is closing, or its transport belongs to an application"
+    if connection.hides_frames:
+        return "the connection is within a frame that began before; retry, or connect with ?tap=SECRET"
     tap = taps.open(is_limited=is_limited)
     if tap is None:
         return "too many taps (server option --max-taps)"

@@ -363,6 +363,26 @@ class LimitTests:
                 reader.close()
                 wait_until(lambda: server.ask(lambda: not taps._taps and not taps._forgetting), "the tap left")
 
+    @pytest.mark.parametrize("path", ["/faults/slow?pause=20ms", "/case/framing.text-0"])
+    def test_a_fault_or_a_case_within_a_frame_is_joined_after_it(self, start_server, path):
+        server = start_server(faults=True, cases=True, tap="on")
+        with server.connect() as peer:
+            head = peer.handshake(path)
+            target = f"/tap/{head.header('wsserver-connection-id')}?follow=0&format=jsonl"
+            secret = f"WSServer-Tap-Secret: {head.header('wsserver-tap-secret')}"
+            sent = frame(TEXT, b"hello" * 20)
+            # The fault writes its answer byte by byte; the case reads a part of a frame.
+            peer.send(sent if "slow" in path else sent[:-1])
+            if "slow" in path:
+                assert peer._read_bytes(1) == b"\x81"
+            answer = get(server, target, secret)
+            assert (answer.status, "within a frame that began before; retry" in answer.text) == (409, True)
+            if "slow" in path:
+                assert peer._read_bytes(101) == b"\x64" + b"hello" * 20
+                with server.connect() as reader:
+                    reader.send(f"GET {target} HTTP/1.0\r\nHost: a\r\n{secret}\r\n\r\n".encode())
+                    assert b'"joined"' in reader.read_to_end()
+
     def test_a_tap_that_joins_within_a_frame_shows_the_next_ones(self, server, read):
         long = frame(BINARY, b"x" * 50_000)
         with server.connect() as peer:

@@ -96,6 +96,11 @@ class Examination:
         """Send the first frames."""
         self._proceed()
 
+    @property
+    def is_within_frame(self) -> bool:
+        """Whether the client has sent a part of a frame."""
+        return self._stream.is_within_frame
+
     def receive(self, data: bytes) -> None:
         """Process bytes from the client."""
         if self._is_finished:

@@ -191,6 +191,11 @@ class CaseProtocol(ServerProtocol):
         super().connectionLost(reason)
 
     @property
+    def hides_frames(self) -> bool:
+        """As in `SlowPath`: the examination has read a part of a frame, or a part of a message is written."""
+        return bool(self._queue) or (self._examination is not None and self._examination.is_within_frame)
+
+    @property
     def compression_takeover(self) -> tuple[bool, bool] | None:
         """As in `SlowPath`, of the case's own codec; for a tap."""
         terms = self._case_codec.terms if self._case_codec is not None else None

@@ -70,7 +70,12 @@ class Output:
     @property
     def is_full(self) -> bool:
         """Whether much is not written yet, or the peer does not read."""
-        return self._is_blocked or self.size >= MAX_QUEUED or len(self._queue) >= MAX_PIECES
+        return self._is_blocked or self.size >= MAX_QUEUED or len(self._queue) + len(self._held) >= MAX_PIECES
+
+    @property
+    def is_within_piece(self) -> bool:
+        """Whether a part of a frame, or of bytes that were put at once, is written."""
+        return self._frame is not None or bool(self._queue and self._queue[0].start)
 
     def is_full_for(self, frame: object) -> bool:
         """Return the same, for the one that sends a frame in several pieces: apart from what waits for its end."""
@@ -135,6 +140,7 @@ class Output:
         self._held_size = 0
         for data in held:
             self.put(data)
+        self._changed()
 
     def seal(self) -> None:
         """Write what is in the queue, and accept nothing more."""

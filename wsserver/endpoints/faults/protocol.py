@@ -170,6 +170,11 @@ class FaultProtocol(FaultSender):
         """Close with 1011."""
         self._endpoint_failed()
 
+    @property
+    def hides_frames(self) -> bool:
+        """As in `SlowPath`: part of what was put at once is written."""
+        return self.output.is_within_piece
+
     def is_answering(self) -> bool:
         """Return False: a stopping server does not wait for answers that are slow on purpose."""
         return False

@@ -4,9 +4,11 @@ import re
 
 import pytest
 from fault_bench import Bench, open_and_wait
+from twisted.internet.task import Clock
 
 from wsserver.config.settings import Settings
 from wsserver.endpoints.faults import FaultProtocol, make_fault
+from wsserver.endpoints.faults.output import MAX_PIECES, MAX_QUEUED, Output
 from wsserver.endpoints.faults.sending import MAX_SENT
 from wsserver.endpoints.faults.table import TABLE, describe
 from wsserver.errors import InvalidFault
@@ -334,6 +336,23 @@ class RefusalTests:
         bench = Bench("/echo?close=1000")
         bench.client.send_text("hello")
         assert bench.wait().client.messages() == ["hello"]
+
+
+class OutputTests:
+    """What waits for the end of a large frame."""
+
+    @pytest.mark.parametrize("held", [[b"x" * MAX_QUEUED], [b"x"] * MAX_PIECES])
+    def test_tells_that_there_is_room_again_after_the_frame(self, held):
+        written, was_full = [], []
+        output = Output(written.append, lambda: was_full.append(output.is_full), Clock())
+        output.begin_frame(frame := object())
+        output.put(b"begin", frame)
+        for data in held:
+            output.put(data)
+        assert (was_full[-1], output.is_full_for(frame)) == (True, False)
+        output.put(b"end", frame)
+        output.end_frame()
+        assert (b"".join(written), was_full[-1]) == (b"begin" + b"end" + b"".join(held), False)
 
 
 class LimitTests:
