@@ -117,6 +117,26 @@ class TransportTests:
             for _ in range(16):
                 assert peer._read_bytes(MIB) == b"x" * MIB
 
+    def test_answers_after_a_large_message_what_comes_within_it(self, connect):
+        with connect(receive_buffer=16384) as peer:
+            peer.handshake("/faults/large?size=4MiB&wait=0")
+            assert peer._read_bytes(10)[:1] == b"\x82"
+            for _ in range(4):
+                peer.send_frame(TEXT, b"hello")
+                assert peer._read_bytes(MIB) == b"x" * MIB
+            assert peer._read_bytes(4 * len(ECHO)) == ECHO * 4
+
+    def test_several_faults_on_one_connection(self, connect):
+        query = (
+            "late-handshake=100ms&slow-handshake=50&early-data=1&ping.count=2&ping.rate=100&close=1012&close.after=1"
+        )
+        with connect() as peer:
+            peer.handshake(f"/faults/echo?{query}")
+            frames = [peer.read_frame() for _ in range(3)]
+            assert [(frame.opcode, frame.payload[:2]) for frame in frames] == [(1, b"1 "), (9, b""), (9, b"")]
+            peer.send_frame(TEXT, b"hello")
+            assert peer._read_bytes(len(ECHO) + 4) == ECHO + b"\x88\x02\x03\xf4"
+
     def test_stops_reading(self, open_fault):
         with open_fault("no-read?after=1&wait=0") as peer:
             assert peer._read_bytes(len(ECHO)) == ECHO

@@ -1,7 +1,13 @@
 """Several faults on one connection: what it sends, in memory."""
 
+import random
+
 import pytest
 from fault_bench import Bench
+
+from wsserver.config.settings import Settings
+from wsserver.endpoints.faults.table import TABLE
+from wsserver.testing import build_frame
 
 
 def numbers(frames):
@@ -114,3 +120,38 @@ class CombinationTests:
         bench = Bench(f"/faults/echo?{query}")
         assert bench.head.startswith(b"HTTP/1.1 400 ")
         assert problem in bench.sent.decode()
+
+
+def choose_faults(chance):
+    """Return a query with two to five faults."""
+    values = {"after": (0, 0, 1, 2), "wait": ("0", "50ms", "5s"), "rate": (1, 1000), "count": (1, 1000)}
+    query = []
+    for name in chance.sample(sorted(TABLE.keys() - {"echo", "delay", "fragment"}), chance.randint(2, 5)):
+        query.append("pong.payload=" if name == "pong" else f"{name}=")
+        own = [one for one in TABLE[name].accepted if one in values and chance.random() < 0.4]
+        query += [f"{name}.{one}={chance.choice(values[one])}" for one in own]
+    common = ("delay=1s", "jitter=100ms", "chunk=100", "fragment=7", "pong=wrong", "compression=on")
+    return "&".join([*query, *(one for one in common if chance.random() < 0.2)])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_combination_ends_after_the_timeout_and_leaves_nothing(seed):
+    chance = random.Random(seed)
+    accepted = 0
+    while accepted < 15:
+        query = choose_faults(chance)
+        bench = Bench(f"/faults/echo?{query}", settings=Settings(faults=True, fault_timeout=20))
+        if bench.head.startswith(b"HTTP/1.1 400 "):
+            continue
+        accepted += 1
+        bench.transport.reading = chance.random() < 0.7
+        for frame in chance.choices([build_frame(1, b"hello"), build_frame(9, b"p"), build_frame(8, b"\x03\xe8")], k=4):
+            if not bench.transport.lost:
+                bench.client.send(frame)
+                bench.wait(0.2, 4)
+        bench.wait(22, 110)
+        assert bench.transport.lost, query
+        assert bench.counters.open_faults == 0
+        # The server's own timers of deadlines that were cancelled.
+        bench.wait(31, 31)
+        assert bench.clock.getDelayedCalls() == [], query
