@@ -110,6 +110,8 @@ class TapPath:
         if taps.is_secret(text):
             tap = taps.find(text)
             return (tap, False) if tap is not None else self._not_found("no tap has this secret")
+        if not taps.is_id(text):
+            return self._not_found("expected a secret, or the ID of a connection")
         number = taps.number_of(text)
         secret = request.fields.get("wsserver-tap-secret") or values.get("secret")
         if secret is not None:

@@ -90,6 +90,11 @@ class Taps:
         return int(match[2]) if match and match[1] in (None, self._prefix) else None
 
     @staticmethod
+    def is_id(text: str) -> bool:
+        """Return whether a text has the form of the ID of a connection."""
+        return _ID.fullmatch(text) is not None
+
+    @staticmethod
     def is_secret(text: str) -> bool:
         """Return whether a text has the form of a secret that a client chooses."""
         return _SECRET.fullmatch(text) is not None
