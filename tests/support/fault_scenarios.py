@@ -60,7 +60,7 @@ QUERIES = {
     "opcode": ["after=1", "number=11&after=1"],
     "length": ["after=1", "form=64&after=1", "form=negative&after=1"],
     "continuation": ["after=1", "kind=interleaved&after=1"],
-    "bomb": ["inflated=64MiB&after=1"],
+    "bomb": ["inflated=8MiB&after=1"],
     "status": ["code=401", "code=503&retry_after=5", "code=200"],
     "slow-handshake": ["piece=20"],
     "missing-header": ["header=accept", "header=upgrade", "header=connection"],
