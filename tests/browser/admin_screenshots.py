@@ -58,6 +58,7 @@ def work(port: int, ended: threading.Event) -> None:
                 return
             for _ in range(chance.randint(5, 15 + turn % 40)):
                 echo.send_frame(1, b"x" * chance.randint(10, 400))
+                echo.read_message()
             body = json.dumps({"channel": chance.choice(CHANNELS), "data": {"price": turn}}).encode()
             backend.request("/api/publish", f"X-API-Key: {KEY}", method="POST", body=body)
             if turn % 20 == 0:

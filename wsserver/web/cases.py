@@ -187,5 +187,6 @@ def _result_cells(result: Result | None) -> list[str]:
     frames = "\n".join(frame.show() for frame in result.frames)
     left_out = result.frame_count - len(result.frames)
     frames += f"\n{left_out} frames between them are not shown" if left_out else ""
-    details = f"<details>{say(f'{result.frame_count} frames', 'summary')}<pre>{escape(frames)}</pre></details>"
+    frame_words = "1 frame" if result.frame_count == 1 else f"{result.frame_count} frames"
+    details = f"<details>{say(frame_words, 'summary')}<pre>{escape(frames)}</pre></details>"
     return [say(name, f'span class="verdict {result.verdict}"'), escape(result.reason) + details]

@@ -94,6 +94,7 @@ def texts_of_the_cases():
         *re.findall(r": '([^']+)'", words),
         *(re.sub(r"\$\{\w+\}", "1", text) for text in re.findall(r"tell\(['`]([^'`]+)", script)),
         *re.findall(r"'(not tested)'", script),
+        "2 frames",
     ]
 
 
