@@ -8,7 +8,7 @@ then a line with the number of lines that it has suppressed. It also counts the 
 import json
 from functools import lru_cache
 from time import time
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress
@@ -52,7 +52,12 @@ def cause_of(refusal: Refusal | None) -> str:
     """Return the cause of a refusal: its own, or the words of its status; `client_closed` if there is no refusal."""
     if refusal is None:
         return "client_closed"
-    return refusal.cause or refusal.status.phrase.lower().replace(" ", "_").replace("-", "_")
+    phrase = refusal.status.phrase.lower().replace(" ", "_").replace("-", "_")
+    return refusal.cause or _RENAMED.get(refusal.status, phrase)
+
+
+# As in RFC 9110 section 15.5. Before version 3.13, Python has the words of earlier RFCs.
+_RENAMED: Final = {413: "content_too_large", 414: "uri_too_long", 416: "range_not_satisfiable"}
 
 
 def _publish(log: Logger = _log, **event: Any) -> None:

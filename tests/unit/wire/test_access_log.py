@@ -135,7 +135,7 @@ class CountTests:
             (FORBIDDEN, "origin"),
             (Refusal(HTTPStatus.FORBIDDEN, "x"), "forbidden"),
             (Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "x"), "service_unavailable"),
-            (Refusal(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "x"), "requested_range_not_satisfiable"),
+            (Refusal(HTTPStatus(413), "x"), "content_too_large"),
             (None, "client_closed"),
         ],
     )
