@@ -571,7 +571,7 @@ class WebSocketService(Service):
             raise
         # On systems without epoll, the reactor itself watches the connections.
         if Poller.available:
-            self._poller = Poller(self._reactor)
+            self._poller = Poller(self._reactor, self.connections.work.__len__)
         self._public_ports.accept(self._poller)
         self._admin_ports.accept(self._poller)
         self._set_reach(loopback_only=loopback_only)

@@ -828,14 +828,14 @@ cpdef serve_event(int fd, uint32_t what, dict watched, set fresh, other, failed,
             disconnect(one, why, read=True)
 
 
-def serve(epoll, int most, dict watched not None, set fresh not None, other, failed, disconnect):
+def serve(epoll, int most, dict watched not None, set fresh not None, other, failed, disconnect, int waiting):
     """See `poller.py_serve`."""
     global read_size
     cdef epoll_event events[MAX_EVENTS]
     cdef int number, count = epoll_wait(epoll.fileno(), events, min(most, <int>MAX_EVENTS), 0)
     if count < 0 and errno != EINTR:
         raise OSError(errno, "reading events from epoll failed")
-    read_size = max(<size_t>MIN_READ_SIZE, min(<size_t>READ_SIZE, <size_t>(BYTES_PER_BATCH // max(count, 1))))
+    read_size = max(<size_t>MIN_READ_SIZE, min(<size_t>READ_SIZE, <size_t>(BYTES_PER_BATCH // max(count + waiting, 1))))
     for number in range(count):
         serve_event(events[number].data.fd, events[number].events, watched, fresh, other, failed, disconnect)
 

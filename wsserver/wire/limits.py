@@ -59,6 +59,10 @@ class WorkQueue:
         self._next_turn: Any = None
         self._renew()
 
+    def __len__(self) -> int:
+        """Return the number of connections that wait to be served."""
+        return len(self._waiting)
+
     def __contains__(self, worker: Worker) -> bool:
         """Return whether a connection waits to be served."""
         return worker in self._waiting

@@ -97,7 +97,7 @@ class Reading:
         """Maximum number of bytes to read from a connection, in the batch that is being served."""
 
     def divide(self, ready: int) -> None:
-        """Divide the bytes of a batch among the connections that are ready."""
+        """Divide the bytes of a batch among the connections that are ready, or whose bytes wait."""
         self.size = max(MIN_READ_SIZE, min(READ_SIZE, BYTES_PER_BATCH // max(ready, 1)))
 
 
@@ -149,6 +149,7 @@ def py_serve(  # noqa: PLR0917 (positional: fastest for the compiled version)
     other: Callable[[Watched, int], None],
     failed: Callable[[Watched], None],
     disconnect: Callable[..., None],
+    waiting: int,
 ) -> None:
     """
     Read events from the kernel, without waiting, and process them.
@@ -162,12 +163,13 @@ def py_serve(  # noqa: PLR0917 (positional: fastest for the compiled version)
             watched for reading.
         failed: called within the `except` clause, with a watched object whose `doRead` raised an exception.
         disconnect: called with a watched object and the reason that its `doRead` returned.
+        waiting: number of connections with received bytes that wait; they have a share of the bytes of a batch, too.
 
     Raises:
         OSError: the events cannot be read.
     """
     events = epoll.poll(0, most)
-    reading.divide(len(events))
+    reading.divide(len(events) + waiting)
     for fd, what in events:
         py_serve_event(fd, what, watched, fresh, other, failed, disconnect)
 
@@ -182,6 +184,7 @@ class Poller:
 
     Args:
         reactor: watches the poller until `stop` is called.
+        count_waiting: returns the number of connections with received bytes that wait for a later turn.
 
     Raises:
         OSError: the system cannot create another epoll instance.
@@ -191,8 +194,9 @@ class Poller:
     available = hasattr(select, "epoll")
     """Whether this system has epoll."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, count_waiting: Callable[[], int] = int) -> None:
         self._reactor = reactor
+        self._count_waiting = count_waiting
         self._epoll = select.epoll()
         self._watched: dict[int, Watched] = {}
         self._fresh: set[int] | None = None
@@ -298,7 +302,8 @@ class Poller:
     def doRead(self) -> None:
         """Process the events of the connections that are ready."""
         fresh = self._fresh = set()
-        serve(self._epoll, MAX_EVENTS, self._watched, fresh, self._serve, self._failed, self._disconnect)
+        waiting = self._count_waiting()
+        serve(self._epoll, MAX_EVENTS, self._watched, fresh, self._serve, self._failed, self._disconnect, waiting)
         self._fresh = None
         if self._closing:
             self._close()

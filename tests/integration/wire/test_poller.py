@@ -693,7 +693,7 @@ class EndTests:
 
         def serve(epoll, most, *arguments):
             if one.watched:
-                serve_event(one.fileno(), events, *arguments)
+                serve_event(one.fileno(), events, *arguments[:-1])
 
         monkeypatch.setattr(poller_module, "serve", serve)
         one = Connection(poller, pair()[0])
@@ -960,13 +960,13 @@ class LoopTests:
 
     def test_raises_type_or_attribute_error_for_an_invalid_epoll(self):
         with pytest.raises((TypeError, AttributeError)):
-            poller_module.serve(None, 1, {}, set(), None, None, None)
+            poller_module.serve(None, 1, {}, set(), None, None, None, 0)
 
     def test_raises_an_error_for_a_closed_epoll(self):
         epoll = select.epoll()
         epoll.close()
         with pytest.raises(ValueError, match="closed"):
-            poller_module.serve(epoll, 1, {}, set(), None, None, None)
+            poller_module.serve(epoll, 1, {}, set(), None, None, None, 0)
 
 
 class StopTests:

@@ -718,10 +718,19 @@ class ReadTests:
         assert max(len(part) for part in wire.protocol.received) <= READ_SIZE
         assert b"".join(wire.protocol.received) == data
 
-    @pytest.mark.parametrize(("count", "size"), [(8, READ_SIZE), (64, BYTES_PER_BATCH // 64), (400, MIN_READ_SIZE)])
-    def test_reads_less_of_each_connection_the_more_are_ready(self, connect, count, size):
-        """A turn must not be the longer the more connections flood the server."""
+    @pytest.mark.parametrize(
+        ("count", "waiting", "size"),
+        [
+            (8, 0, READ_SIZE),
+            (64, 0, BYTES_PER_BATCH // 64),
+            (8, 56, BYTES_PER_BATCH // 64),
+            (400, 0, MIN_READ_SIZE),
+        ],
+    )
+    def test_reads_less_of_each_connection_the_more_are_ready_or_wait(self, connect, count, waiting, size):
+        """Neither a turn nor the received bytes that wait may grow with the connections that flood the server."""
         wires = [connect("tcp")]
+        wires[0].poller._count_waiting = lambda: waiting
         wires += [connect("tcp", poller=wires[0].poller) for _ in range(count - 1)]
         for wire in wires:
             wire.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * READ_SIZE)
