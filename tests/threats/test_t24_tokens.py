@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import time
+from statistics import median
 
 import jwt
 import pytest
@@ -176,5 +177,7 @@ def test_t24_verifying_is_cheap(guarded, figures, full):
 
     refused = f"Authorization: Bearer {token(key='x' * 64)}"
     # Without a token, the same request is refused, too.
-    plain, checked = cost((), "/ws?channel=a"), cost((refused,), "/ws?channel=a")
-    figures.at_most(200, checked - plain, "CPU time to verify a token", "us", (plain, checked))
+    costs = [(cost((), "/ws?channel=a"), cost((refused,), "/ws?channel=a")) for _ in range(3)]
+    # The median, because a machine that does something else meanwhile doubles the CPU time of a round.
+    middle = median(checked - plain for plain, checked in costs)
+    figures.at_most(200, middle, "CPU time to verify a token", "us", costs)
