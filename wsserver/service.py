@@ -79,7 +79,7 @@ from wsserver.web.cors import CrossOrigin, describe_request
 from wsserver.web.echo_stream import EchoStreams
 from wsserver.web.faults import FaultsPage
 from wsserver.web.methods import Methods
-from wsserver.web.responses import redirect_response
+from wsserver.web.responses import redirect_to, refusal_response
 from wsserver.web.site import PageSite, Root
 from wsserver.web.sources import Sources
 from wsserver.web.sse import SSE
@@ -244,8 +244,8 @@ class WebSocketService(Service):
         paths: dict[str, Handler] = {
             **centrifuge.paths,
             **self._case_pages,
-            "/case/": lambda request, body, peer: redirect_response("/case"),  # noqa: ARG005
-            "/faults/": lambda request, body, peer: redirect_response("/faults"),  # noqa: ARG005
+            "/case/": lambda request, body, peer: refusal_response(redirect_to("/case")),  # noqa: ARG005
+            "/faults/": lambda request, body, peer: refusal_response(redirect_to("/faults")),  # noqa: ARG005
             "/faults": FaultsPage(lambda: self.connections.settings.faults).answer,
             "/.sse": EchoStreams(self.connections, now).answer,
         }

@@ -343,12 +343,21 @@ class DetailTests:
 
         return save_as
 
-    def test_saves_the_list_as_json_lines(self, server_page, save):
-        server_page.connect_to("/echo")
-        server_page.say("Grüße, 世界\nsecond line")
-        server_page.send_as.select_option("Hex")
-        server_page.say("00ff80")
-        expect(server_page.received).to_have_count(2)
+    @pytest.fixture
+    def exchange(self, server_page):
+        """Return a function that sends a text and a binary message, and waits for both echoes."""
+
+        def send(text):
+            server_page.connect_to("/echo")
+            server_page.say(text)
+            server_page.send_as.select_option("Hex")
+            server_page.say("00ff80")
+            expect(server_page.received).to_have_count(2)
+
+        return send
+
+    def test_saves_the_list_as_json_lines(self, exchange, save):
+        exchange("Grüße, 世界\nsecond line")
         name, text = save("JSON lines")
         assert re.fullmatch(r"messages-\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.jsonl", name)
         connecting, connected, *messages = map(json.loads, text.splitlines())
@@ -364,12 +373,8 @@ class DetailTests:
             {"direction": "received", "base64": "AP+A"},
         ]
 
-    def test_saves_the_list_as_text_in_which_each_message_begins_with_its_time(self, server_page, save):
-        server_page.connect_to("/echo")
-        server_page.say("one\ntwo")
-        server_page.send_as.select_option("Hex")
-        server_page.say("00ff80")
-        expect(server_page.received).to_have_count(2)
+    def test_saves_the_list_as_text_in_which_each_message_begins_with_its_time(self, exchange, save):
+        exchange("one\ntwo")
         name, text = save("Text")
         assert name.endswith(".txt")
         lines = re.sub(r"(?m)^\S+Z ", "TIME ", text).splitlines()

@@ -19,7 +19,7 @@ from wsserver.web.api import API
 from wsserver.web.centrifuge_http import Handler
 from wsserver.web.connection import HTTPServer
 from wsserver.web.cors import CrossOrigin, describe_request
-from wsserver.web.responses import Response, refusal_response
+from wsserver.web.responses import Response, redirect_to, refusal_response
 from wsserver.web.site import Answer, PageRequest, PageSite
 from wsserver.web.static import StaticFile, read_directory
 from wsserver.web.taps import TapPath, refuse_key
@@ -142,8 +142,8 @@ def read_admin_page(directory: Path) -> dict[bytes, Resource]:
     """
     files = read_directory(directory)
     found: dict[bytes, Resource] = {b"admin/" + name: file for name, file in files.items() if name not in _INDEX}
-    # The references in the page are relative to the path without a slash, so that a proxy can add a prefix.
-    away = Refusal(HTTPStatus.PERMANENT_REDIRECT, "the page is at /admin", (("Location", "../admin"),))
+    # The references in the page are relative to the path without a slash.
+    away = redirect_to("/admin")
     shared = {name: file for name, file in read_directory(directory.parent).items() if name not in _INDEX}
     return {**shared, b"admin": _Page(files[b""]), b"admin/": Answer(away), **found}
 

@@ -31,12 +31,12 @@ def say(text: str, tag: str = "span") -> str:
 
 def link(address: str, text: str) -> str:
     """Return a link whose text the browser translates."""
-    return f'<a href="{escape(address)}" data-say>{escape(text)}</a>'
+    return say(text, f'a href="{escape(address)}"')
 
 
 def table(heads: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     """Return a table with these headings; the cells are HTML already."""
-    head = "".join(f'<th scope="col" data-say>{escape(one)}</th>' for one in heads)
+    head = "".join(say(one, 'th scope="col"') for one in heads)
     body = "\n".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="table">\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>'
 

@@ -99,10 +99,10 @@ def _write_page(about: dict[str, Any]) -> Iterator[str]:
     yield from (f"<li>{link(f'#{name}', _TITLES[name])}</li>\n" for name, _ in groups)
     yield f"<li>{link('#combining', 'Combinations')}</li>\n<li>{link('#common', 'Parameters')}</li>\n</ul></nav>\n"
     for name, faults in groups:
-        yield f'<section aria-labelledby="{name}">\n<h2 id="{name}" data-say>{_TITLES[name]}</h2>\n'
+        yield _begin_section(name, _TITLES[name])
         yield from map(_write_fault, faults)
         yield "</section>\n"
-    yield '<section aria-labelledby="combining">\n<h2 id="combining" data-say>Combinations</h2>\n<article>\n'
+    yield _begin_section("combining", "Combinations") + "<article>\n"
     yield say(
         "A parameter with the name of a fault adds that fault; its value is that of the fault's first parameter. "
         "The other parameters of a fault are written with its name and a dot, or without them if only one of the "
@@ -111,16 +111,22 @@ def _write_page(about: dict[str, Any]) -> Iterator[str]:
         "p",
     )
     yield f"{_write_examples(about['combinations'])}</article>\n</section>\n"
-    yield '<section aria-labelledby="common">\n<h2 id="common" data-say>Parameters of all faults</h2>\n'
+    yield _begin_section("common", "Parameters of all faults")
     yield f"<article>\n{_write_parameters([*about['trigger'], *about['common']])}</article>\n</section>\n"
+
+
+def _begin_section(name: str, title: str) -> str:
+    heading = say(title, f'h2 id="{name}"')
+    return f'<section aria-labelledby="{name}">\n{heading}\n'
 
 
 def _write_fault(fault: dict[str, Any]) -> str:
     own = [one for one in fault["parameters"] if one["name"] not in _TRIGGER]
     also = _ALSO if len(own) < len(fault["parameters"]) else ""
+    summary, right = say(fault["summary"], "p"), say(fault["right"], 'p class="hint"')
     return (
         f'<article id="fault-{fault["name"]}">\n<h3><code>{escape(fault["path"])}</code></h3>\n'
-        f'<p data-say>{escape(fault["summary"])}</p>\n<p class="hint" data-say>{escape(fault["right"])}</p>\n'
+        f"{summary}\n{right}\n"
         f"{_write_parameters(own)}{also}"
         f"{_write_examples(fault['examples'][1:])}</article>\n"
     )

@@ -20,7 +20,7 @@ __all__ = [
     "SECURITY_HEADERS",
     "Response",
     "StreamResponse",
-    "redirect_response",
+    "redirect_to",
     "refusal_response",
     "write_lines",
     "write_response",
@@ -77,7 +77,7 @@ def refusal_response(refusal: Refusal) -> Response:
     return Response(refusal.status, write_lines(headers), refusal.body, refusal=refusal)
 
 
-def redirect_response(page: str) -> Response:
+def redirect_to(page: str) -> Refusal:
     """
     Return the redirect to a page from the same path with a slash at its end.
 
@@ -86,8 +86,7 @@ def redirect_response(page: str) -> Response:
     Args:
         page: the path of the page, such as `/faults`.
     """
-    location = (("Location", f"..{page}"),)
-    return refusal_response(Refusal(HTTPStatus.PERMANENT_REDIRECT, f"the page is at {page}", location))
+    return Refusal(HTTPStatus.PERMANENT_REDIRECT, f"the page is at {page}", (("Location", f"..{page}"),))
 
 
 class Endless(Protocol):

@@ -70,7 +70,7 @@ class Owner(Protocol):
     """Counts how often a limit takes effect."""
 
     shown: Allowance
-    """How many frames all taps may still show."""
+    """The number of frames that all taps may still show."""
 
     def ended(self, tap: "Tap") -> None:
         """Forget the tap after a while."""

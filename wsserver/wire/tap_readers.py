@@ -14,7 +14,7 @@ class Event:
         self.number = number
         """The number of the event, from 1."""
         self.fields = fields
-        """What `docs/reference/tap.md` describes, without the payload."""
+        """The fields that `docs/reference/tap.md` describes, without the payload."""
         self.payload = payload
         """The first bytes of the payload; None if the event has none."""
         self.payload_size = size

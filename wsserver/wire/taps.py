@@ -52,7 +52,7 @@ class Taps:
         """Called with the tap, the connection and the request of each handshake; None to tap only those that ask."""
         self.limits = limits
         self.shown = Allowance(FRAMES_PER_SECOND, 0.0, MAX_FRAMES_AT_ONCE)
-        """How many frames all taps may still show."""
+        """The number of frames that all taps may still show."""
         self._options = options
         self._deadlines = deadlines
         self._prefix = secrets.token_hex(4)

@@ -285,7 +285,7 @@ class Script:
     steps: tuple[Step, ...]
     ending: Ending = field(default_factory=Closes)
     must: str = ""
-    """The demand on the client, as a phrase with a verb."""
+    """The demand on the client, as a phrase that begins with a verb."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +315,7 @@ class Case:
 
     @property
     def demand(self) -> str:
-        """The demand on the client, as a phrase with a verb."""
+        """The demand on the client, as a phrase that begins with a verb."""
         return self.must or self.script.must
 
     @property
